@@ -1,0 +1,197 @@
+package client
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/keyvault/azcertificates"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+)
+
+// Vault is one key vault as seen by the pod. It is safe for concurrent use
+// and caches nothing but connections and tokens; a Signer caches its public
+// part.
+type Vault struct {
+	url     string
+	keys    *azkeys.Client
+	secrets *azsecrets.Client
+	certs   *azcertificates.Client
+}
+
+// Vault returns the vault at rawURL; the empty string means the region's own
+// (KEYVAULT_URL). The URL must be https.
+func (p *Platform) Vault(rawURL string) (*Vault, error) {
+	if rawURL == "" {
+		rawURL = p.cfg.VaultURL
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("vault %q: %w: give KEYVAULT_URL=https://<vault>.vault.azure.net", rawURL, ErrNotConfigured)
+	}
+	base := u.Scheme + "://" + u.Host
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if v := p.vaults[base]; v != nil {
+		return v, nil
+	}
+	v := &Vault{url: base}
+	if v.keys, err = azkeys.NewClient(base, p.cred, &azkeys.ClientOptions{ClientOptions: p.clientOptions()}); err != nil {
+		return nil, fmt.Errorf("vault %s: %w", base, err)
+	}
+	if v.secrets, err = azsecrets.NewClient(base, p.cred, &azsecrets.ClientOptions{ClientOptions: p.clientOptions()}); err != nil {
+		return nil, fmt.Errorf("vault %s: %w", base, err)
+	}
+	if v.certs, err = azcertificates.NewClient(base, p.cred, &azcertificates.ClientOptions{ClientOptions: p.clientOptions()}); err != nil {
+		return nil, fmt.Errorf("vault %s: %w", base, err)
+	}
+	p.vaults[base] = v
+	return v, nil
+}
+
+// URL returns the vault's address.
+func (v *Vault) URL() string { return v.url }
+
+// Keys returns the stock client for keys.
+func (v *Vault) Keys() *azkeys.Client { return v.keys }
+
+// ErrNotFound is wrapped when the vault holds no such object.
+var ErrNotFound = errors.New("no such object in the vault")
+
+// Secret returns the value of the secret's current version.
+func (v *Vault) Secret(ctx context.Context, name string) (string, error) {
+	r, err := v.secrets.GetSecret(ctx, name, "", nil)
+	if isStatus(err, http.StatusNotFound) {
+		return "", fmt.Errorf("secret %s: %w", name, ErrNotFound)
+	}
+	if err != nil {
+		return "", fmt.Errorf("secret %s: %w", name, AsRefusal(err))
+	}
+	if r.Value == nil {
+		return "", fmt.Errorf("secret %s: the vault sent no value", name)
+	}
+	return *r.Value, nil
+}
+
+// Certificate returns the public part of a vault certificate, and the
+// version-pinned identifier of its key.
+func (v *Vault) Certificate(ctx context.Context, name string) (cert *x509.Certificate, keyID string, err error) {
+	r, err := v.certs.GetCertificate(ctx, name, "", nil)
+	if isStatus(err, http.StatusNotFound) {
+		return nil, "", fmt.Errorf("certificate %s: %w", name, ErrNotFound)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("certificate %s: %w", name, AsRefusal(err))
+	}
+	if cert, err = x509.ParseCertificate(r.CER); err != nil {
+		return nil, "", fmt.Errorf("certificate %s: the vault sent no DER certificate: %w", name, err)
+	}
+	if r.KID != nil {
+		keyID = *r.KID
+	}
+	return cert, keyID, nil
+}
+
+// Signer returns a signer whose key stays in the vault, with the certificate
+// of the same name. A name that only names a key has a nil certificate. The
+// signer is pinned to the version found now, so that certificate and
+// signature match across a rollover; ask again to follow one.
+func (v *Vault) Signer(ctx context.Context, name string) (*Signer, *x509.Certificate, error) {
+	cert, keyID, err := v.Certificate(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		s, err := v.keySigner(ctx, name)
+		return s, nil, err
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := newSigner(v.keys, name, versionOf(keyID), cert.PublicKey)
+	if err != nil {
+		return nil, nil, fmt.Errorf("certificate %s: %w", name, err)
+	}
+	return s, cert, nil
+}
+
+// keySigner makes a signer for a key without a certificate.
+func (v *Vault) keySigner(ctx context.Context, name string) (*Signer, error) {
+	r, err := v.keys.GetKey(ctx, name, "", nil)
+	if isStatus(err, http.StatusNotFound) {
+		return nil, fmt.Errorf("certificate or key %s: %w", name, ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", name, AsRefusal(err))
+	}
+	public, err := publicKey(r.Key)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", name, err)
+	}
+	return newSigner(v.keys, name, r.Key.KID.Version(), public)
+}
+
+// TLSCertificate returns a client or server certificate for crypto/tls whose
+// key stays in the vault.
+func (v *Vault) TLSCertificate(ctx context.Context, name string) (*tls.Certificate, error) {
+	s, cert, err := v.Signer(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if cert == nil {
+		return nil, fmt.Errorf("certificate %s: the vault holds a key of that name, but no certificate", name)
+	}
+	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: s, Leaf: cert}, nil
+}
+
+// versionOf cuts the version out of https://<vault>/keys/<name>/<version>.
+func versionOf(keyID string) string {
+	u, err := url.Parse(keyID)
+	if err != nil {
+		return ""
+	}
+	parts := strings.Split(strings.Trim(u.Path, "/"), "/")
+	if len(parts) != 3 || parts[0] != "keys" {
+		return ""
+	}
+	return parts[2]
+}
+
+func publicKey(jwk *azkeys.JSONWebKey) (crypto.PublicKey, error) {
+	if jwk == nil || jwk.Kty == nil || jwk.KID == nil {
+		return nil, errors.New("the vault sent no public key")
+	}
+	switch *jwk.Kty {
+	case azkeys.KeyTypeEC, azkeys.KeyTypeECHSM:
+		curve := map[azkeys.CurveName]elliptic.Curve{azkeys.CurveNameP256: elliptic.P256(), azkeys.CurveNameP384: elliptic.P384(), azkeys.CurveNameP521: elliptic.P521()}
+		if jwk.Crv == nil || curve[*jwk.Crv] == nil {
+			return nil, errors.New("the key is on a curve that is not supported")
+		}
+		c := curve[*jwk.Crv]
+		size := (c.Params().BitSize + 7) / 8
+		if len(jwk.X) > size || len(jwk.Y) > size {
+			return nil, errors.New("the key's point is malformed")
+		}
+		point := make([]byte, 1+2*size)
+		point[0] = 4
+		copy(point[1+size-len(jwk.X):], jwk.X)
+		copy(point[1+2*size-len(jwk.Y):], jwk.Y)
+		return ecdsa.ParseUncompressedPublicKey(c, point)
+	case azkeys.KeyTypeRSA, azkeys.KeyTypeRSAHSM:
+		e := new(big.Int).SetBytes(jwk.E)
+		if len(jwk.N) < 256 || !e.IsInt64() || e.Int64() < 3 || e.Int64() > 1<<31-1 {
+			return nil, errors.New("the RSA key is malformed or shorter than 2048 bits")
+		}
+		return &rsa.PublicKey{N: new(big.Int).SetBytes(jwk.N), E: int(e.Int64())}, nil
+	}
+	return nil, fmt.Errorf("the key is of type %s and cannot sign", *jwk.Kty)
+}

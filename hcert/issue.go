@@ -1,0 +1,283 @@
+package hcert
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"math/big"
+	"sync"
+	"time"
+)
+
+// ContextSigner is a crypto.Signer whose key is elsewhere. If an Issuer's
+// signer has this method, it is called in place of Sign, so that the caller's
+// deadline and trace reach the vault.
+type ContextSigner interface {
+	crypto.Signer
+	SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error)
+}
+
+// IssuerConfig configures an Issuer.
+type IssuerConfig struct {
+	// Country is the CWT issuer: ISO 3166-1 alpha-2, in capitals.
+	Country string
+	// Certificate is the document signer certificate (DSC). Its key selects the
+	// algorithm: P-256 ES256, P-384 ES384, RSA PS256.
+	Certificate *x509.Certificate
+	// Signer holds the DSC's private key and signs digests: ASN.1 for ECDSA,
+	// PSS with a salt of 32 bytes for RSA.
+	Signer crypto.Signer
+}
+
+// Issuer makes certificates with one document signer. It is safe for
+// concurrent use if its Signer is.
+type Issuer struct {
+	country   string
+	alg       Algorithm
+	kid       KID
+	cert      *x509.Certificate
+	usage     Usage
+	signer    crypto.Signer
+	protected string
+	deflaters deflaters
+	buffers   sync.Pool // *bytes.Buffer
+}
+
+// NewIssuer checks that signer and certificate belong together.
+func NewIssuer(cfg IssuerConfig) (*Issuer, error) {
+	fail := func(reason Reason, detail string) (*Issuer, error) {
+		return nil, refuse(StageIssue, reason, detail)
+	}
+	if len(cfg.Country) != 2 || !standardised(cfg.Country) {
+		return fail(BadClaims, "the issuing country must be an ISO 3166-1 alpha-2 code in capitals")
+	}
+	if cfg.Certificate == nil || cfg.Signer == nil {
+		return fail(SignerFailed, "no document signer certificate or no signing key is configured")
+	}
+	key, err := NewKey(cfg.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	alg, err := AlgorithmFor(key.Public)
+	if err != nil {
+		return nil, err
+	}
+	pub, ok := key.Public.(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !pub.Equal(cfg.Signer.Public()) {
+		return fail(SignerFailed, "the signing key is not the one in the document signer certificate")
+	}
+	i := &Issuer{country: cfg.Country, alg: alg, kid: key.KID, cert: cfg.Certificate,
+		usage: key.Usage, signer: cfg.Signer}
+	b := appendHead(nil, cborMap, 2)
+	b = appendInt(appendInt(b, headerAlg), int64(alg))
+	b = appendBytes(appendInt(b, headerKID), []byte(key.KID))
+	i.protected = string(b)
+	return i, nil
+}
+
+// AlgorithmFor returns the algorithm that a document signer with this public
+// key uses to issue.
+func AlgorithmFor(pub crypto.PublicKey) (Algorithm, error) {
+	switch pub := pub.(type) {
+	case *ecdsa.PublicKey:
+		switch ecdsaSize(pub) {
+		case 32:
+			return ES256, nil
+		case 48:
+			return ES384, nil
+		}
+		return 0, refuse(StageIssue, UnsupportedKey, "EC key on a curve other than P-256 and P-384")
+	case *rsa.PublicKey:
+		return PS256, checkRSA(pub)
+	}
+	return 0, refuse(StageIssue, UnsupportedKey, fmt.Sprintf("type %T", pub))
+}
+
+// KID returns the identifier of the document signer.
+func (i *Issuer) KID() KID { return i.kid }
+
+// Algorithm returns the algorithm of the document signer.
+func (i *Issuer) Algorithm() Algorithm { return i.alg }
+
+// Country returns the issuing country.
+func (i *Issuer) Country() string { return i.country }
+
+// Draft is a certificate that lacks its signature. It serves issuing in two
+// steps, where the party that holds the payload is not the one that signs.
+type Draft struct {
+	issuer  *Issuer
+	payload []byte // the claims
+	sig     []byte // Sig_structure
+}
+
+// Issued is a finished certificate.
+type Issued struct {
+	Text string            // "HC1:…", the content of the QR code
+	COSE []byte            // the signed message, tagged 18
+	Hash [sha256.Size]byte // SHA-256 of the Sig_structure: the EU's certhash
+	KID  KID
+}
+
+// Draft checks a payload and builds what is to be signed. It refuses a payload
+// that breaks its schema, a type that the document signer may not sign, and a
+// validity that is empty or not inside the document signer's.
+func (i *Issuer) Draft(dcc *DCC, issuedAt, expires time.Time) (*Draft, error) {
+	tree := dcc.Tree()
+	if err := ValidateDeclared(tree); err != nil {
+		return nil, &Error{Stage: StageSchema, Reason: SchemaViolation, Cause: err}
+	}
+	if kind := dcc.Kind(); !i.usage.Allows(kind) {
+		return nil, refuse(StageKeyUsage, WrongKeyUsage, "this one is a "+string(kind)+" certificate")
+	}
+	issuedAt, expires = issuedAt.Truncate(time.Second), expires.Truncate(time.Second)
+	switch {
+	case !issuedAt.Before(expires):
+		return nil, refuse(StageIssue, Expired, "the expiry time is not after the issue time")
+	case issuedAt.Unix() < 0 || expires.Unix() > maxNumericDate:
+		return nil, refuse(StageIssue, BadClaims, "issue or expiry time out of range")
+	case issuedAt.Before(i.cert.NotBefore):
+		return nil, refuse(StageIssue, OutsideSignerValidity, "the signer is valid from "+i.cert.NotBefore.UTC().Format(time.RFC3339))
+	case expires.After(i.cert.NotAfter):
+		return nil, refuse(StageIssue, OutsideSignerValidity, "the signer is valid until "+i.cert.NotAfter.UTC().Format(time.RFC3339))
+	}
+	b := make([]byte, 0, 768)
+	b = appendHead(b, cborMap, 4)
+	b = appendText(appendInt(b, claimIssuer), i.country)
+	b = appendInt(appendInt(b, claimExpires), expires.Unix())
+	b = appendInt(appendInt(b, claimIssuedAt), issuedAt.Unix())
+	b = appendHead(appendInt(b, claimHCert), cborMap, 1)
+	b, err := appendTree(appendInt(b, SubclaimDCC), tree)
+	if err != nil {
+		return nil, &Error{Stage: StageIssue, Reason: BadCBOR, Cause: err}
+	}
+	sig := appendSigStructure(make([]byte, 0, len(b)+len(i.protected)+24), i.protected, string(b))
+	return &Draft{issuer: i, payload: b, sig: sig}, nil
+}
+
+// Hash returns the SHA-256 of the Sig_structure: what ES256 and PS256 sign,
+// and the certhash of the EU's wallet interface.
+func (d *Draft) Hash() [sha256.Size]byte { return sha256.Sum256(d.sig) }
+
+// Seal adds the raw signature (r‖s for ECDSA) and checks it first, so that a
+// confused signer never puts an invalid certificate into circulation.
+func (d *Draft) Seal(signature []byte) (*Issued, error) {
+	i := d.issuer
+	s := Sign1{Protected: i.protected, Algorithm: i.alg, KID: i.kid,
+		Payload: string(d.payload), Signature: string(signature)}
+	if err := s.CheckKey(i.cert.PublicKey); err != nil {
+		return nil, &Error{Stage: StageIssue, Reason: SignerFailed, Cause: err,
+			Detail: "the signature does not fit the document signer certificate"}
+	}
+	return d.seal(signature)
+}
+
+func (d *Draft) seal(signature []byte) (*Issued, error) {
+	i := d.issuer
+	msg := make([]byte, 0, len(d.payload)+len(i.protected)+len(signature)+16)
+	msg = appendHead(msg, cborTag, tagCOSESign1)
+	msg = appendHead(msg, cborArray, 4)
+	msg = append(appendHead(msg, cborBytes, uint64(len(i.protected))), i.protected...)
+	msg = appendHead(msg, cborMap, 0)
+	msg = appendBytes(msg, d.payload)
+	msg = appendBytes(msg, signature)
+	buf, ok := i.buffers.Get().(*bytes.Buffer)
+	if !ok {
+		buf = new(bytes.Buffer)
+	}
+	defer i.buffers.Put(buf)
+	buf.Reset()
+	if err := i.deflaters.deflate(buf, msg); err != nil {
+		return nil, &Error{Stage: StageIssue, Reason: BadZlib, Cause: err}
+	}
+	out := make([]byte, 0, len(Prefix)+base45Len(buf.Len()))
+	out = appendBase45(append(out, Prefix...), buf.Bytes())
+	return &Issued{Text: string(out), COSE: msg, Hash: d.Hash(), KID: i.kid}, nil
+}
+
+// Issue makes a certificate. The times are cut to seconds.
+func (i *Issuer) Issue(ctx context.Context, dcc *DCC, issuedAt, expires time.Time) (*Issued, error) {
+	d, err := i.Draft(dcc, issuedAt, expires)
+	if err != nil {
+		return nil, err
+	}
+	var digest []byte
+	if i.alg == ES384 {
+		sum := sha512.Sum384(d.sig)
+		digest = sum[:]
+	} else {
+		sum := d.Hash()
+		digest = sum[:]
+	}
+	raw, err := SignDigest(ctx, i.signer, i.alg, digest)
+	if err != nil {
+		return nil, err
+	}
+	return d.seal(raw)
+}
+
+// SignDigest has a signer sign a digest as COSE wants the result: raw r‖s of
+// fixed length for ECDSA (crypto.Signer gives ASN.1), PSS with a salt as long
+// as the hash for RSA. The digest is SHA-384 for ES384, else SHA-256.
+func SignDigest(ctx context.Context, signer crypto.Signer, alg Algorithm, digest []byte) ([]byte, error) {
+	var opts crypto.SignerOpts
+	switch alg {
+	case ES256:
+		opts = crypto.SHA256
+	case ES384:
+		opts = crypto.SHA384
+	case PS256:
+		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+	default:
+		return nil, refuse(StageIssue, UnsupportedAlgorithm, alg.String())
+	}
+	if len(digest) != opts.HashFunc().Size() {
+		return nil, refuse(StageIssue, SignerFailed, "the digest has the wrong length for "+alg.String())
+	}
+	var sig []byte
+	var err error
+	if cs, ok := signer.(ContextSigner); ok {
+		sig, err = cs.SignContext(ctx, digest, opts)
+	} else if err = ctx.Err(); err == nil {
+		sig, err = signer.Sign(rand.Reader, digest, opts)
+	}
+	if err != nil {
+		return nil, &Error{Stage: StageIssue, Reason: SignerFailed, Cause: err}
+	}
+	if alg == PS256 {
+		return sig, nil
+	}
+	pub, ok := signer.Public().(*ecdsa.PublicKey)
+	if !ok {
+		return nil, refuse(StageIssue, SignerFailed, alg.String()+" with a key that is not ECDSA")
+	}
+	raw, err := rawECDSA(sig, ecdsaSize(pub))
+	if err != nil {
+		return nil, &Error{Stage: StageIssue, Reason: SignerFailed, Cause: err}
+	}
+	return raw, nil
+}
+
+// rawECDSA turns an ASN.1 signature into r‖s of size bytes each.
+func rawECDSA(der []byte, size int) ([]byte, error) {
+	var sig struct{ R, S *big.Int }
+	rest, err := asn1.Unmarshal(der, &sig)
+	if err != nil || len(rest) > 0 {
+		return nil, errors.New("the signer's answer is not an ASN.1 ECDSA signature")
+	}
+	if sig.R.Sign() <= 0 || sig.S.Sign() <= 0 || sig.R.BitLen() > size*8 || sig.S.BitLen() > size*8 {
+		return nil, errors.New("the signer's answer does not fit the curve")
+	}
+	raw := make([]byte, 2*size)
+	sig.R.FillBytes(raw[:size])
+	sig.S.FillBytes(raw[size:])
+	return raw, nil
+}

@@ -1,0 +1,120 @@
+// Package control is the conversation between the command line and a running
+// estate: a Unix socket in the data directory, reachable by the estate's owner
+// only.
+//
+// It promises that whoever is not the owner gets no answer, that a command
+// started through it dies with its client, and that it carries no credential
+// other than access tokens the owner asked for. It refuses peers with another
+// user id.
+package control
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+// Status is what an estate says of itself.
+type Status struct {
+	// Ready is true once every pod answered.
+	Ready bool `json:"ready"`
+	// Since is when the supervisor started; ReadyAfter how long it took.
+	Since      time.Time     `json:"since"`
+	ReadyAfter time.Duration `json:"readyAfterNs"`
+	PID        int           `json:"pid"`
+	// Network names the driver, Limits what it cannot enforce.
+	Network string   `json:"network"`
+	Limits  []string `json:"limits"`
+	// Addresses are what the host may reach.
+	Addresses []Address  `json:"addresses"`
+	Pods      []Pod      `json:"pods"`
+	Endpoints []Endpoint `json:"privateEndpoints"`
+	Keys      []Key      `json:"customerManagedKeys"`
+	Rows      []Row      `json:"rows"`
+	// MemoryBytes is the resident memory of supervisor and pods together.
+	MemoryBytes int64 `json:"memoryBytes"`
+}
+
+// Address is a name that the host may reach.
+type Address struct {
+	Name string `json:"name"`
+	URL  string `json:"url"`
+}
+
+// Pod is one workload.
+type Pod struct {
+	Name     string `json:"name"`
+	Region   string `json:"region"`
+	Address  string `json:"address"`
+	PID      int    `json:"pid,omitempty"`
+	State    string `json:"state"` // Starting, Running, Stopped, Failed
+	Reason   string `json:"reason,omitempty"`
+	Restarts int    `json:"restarts"`
+}
+
+// Endpoint is one private endpoint.
+type Endpoint struct {
+	Region  string `json:"region"`
+	Target  string `json:"target"`
+	Name    string `json:"name"` // the host name that leads to it
+	Address string `json:"address"`
+	State   string `json:"state"`
+}
+
+// Key is the state of one customer-managed key.
+type Key struct {
+	Region   string `json:"region"`
+	Protects string `json:"protects"`
+	Key      string `json:"key"`
+	State    string `json:"state"`
+	Reason   string `json:"reason,omitempty"`
+}
+
+// Row is one row of the seed document's tables.
+type Row struct {
+	Table  string `json:"table"`
+	Region string `json:"region"`
+	Row    string `json:"row"`
+	// State is "live", "not live" or "not built yet".
+	State  string `json:"state"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// The states of a row.
+const (
+	Live        = "live"
+	NotLive     = "not live"
+	NotBuiltYet = "not built yet"
+)
+
+// Token is an access token for the signed-in user.
+type Token struct {
+	AccessToken string    `json:"accessToken"`
+	ExpiresOn   time.Time `json:"expiresOn"`
+	User        string    `json:"user"`
+}
+
+// Event is a line of start-up progress.
+type Event struct {
+	Time time.Time `json:"time"`
+	Text string    `json:"text"`
+}
+
+// Backend is the estate behind the socket.
+type Backend interface {
+	Status(ctx context.Context) (Status, error)
+	// Logs writes a pod's log lines, or every pod's if pod is "".
+	Logs(ctx context.Context, pod string, follow bool, w io.Writer) error
+	// Token signs user in to resource; "" is the demo administrator.
+	Token(ctx context.Context, user, resource string) (Token, error)
+	// Dial connects to a host name and port from inside a network: a pod's
+	// name, or a region's name for that region's jump-box.
+	Dial(ctx context.Context, from, address string) (net.Conn, error)
+	// Exec runs a command inside a pod with the given standard streams and
+	// returns its exit code.
+	Exec(ctx context.Context, pod string, argv, env []string, streams [3]*os.File) (int, error)
+	// Stop ends the estate.
+	Stop()
+}

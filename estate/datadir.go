@@ -1,0 +1,260 @@
+package estate
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+)
+
+// dirVersion is the layout that this binary reads and writes.
+const dirVersion = 1
+
+// Complaints about a data directory.
+var (
+	ErrInUse = errors.New("data directory is in use")
+	ErrNewer = errors.New("data directory was written by a newer version")
+	ErrOther = errors.New("directory holds something else")
+)
+
+// DataDir is the one directory that holds an estate's state. While it is
+// open no other process can open it. The layout:
+//
+//	estate.json   version and variables, in clear; nothing secret
+//	root.key      32 random bytes, mode 0600: everything else is sealed under
+//	              keys derived from it or wrapped by keys in the vaults
+//	ca.pem        the estate's TLS root certificate, for clients
+//	control.sock  the running supervisor's control socket
+//	state/…       one directory a service
+type DataDir struct {
+	Path string
+	lock *os.File
+	root [32]byte
+	// Fresh is true if this open created the directory's content.
+	Fresh bool
+}
+
+type manifest struct {
+	Version   int       `json:"version"`
+	Variables Variables `json:"variables"`
+}
+
+// DefaultDataDir is where an estate lives unless --data-dir says otherwise.
+func DefaultDataDir() string {
+	if dir := os.Getenv("VERDANT_DATA_DIR"); dir != "" {
+		return dir
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "verdant")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ".verdant"
+	}
+	return filepath.Join(home, ".local", "state", "verdant")
+}
+
+// OpenDataDir opens path, making it where there is none. variables are kept
+// with a new directory; an existing one must have been made with the same, as
+// every name in it is derived from them. It touches nothing that it refuses.
+func OpenDataDir(path string, variables Variables) (*DataDir, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := recognise(path); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = lock.Close()
+		return nil, fmt.Errorf("%w: %s; stop it with `verdant down --data-dir %s` or name another directory", ErrInUse, path, path)
+	}
+	d := &DataDir{Path: path, lock: lock}
+	if err := d.load(variables); err != nil {
+		_ = lock.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// recognise refuses a directory that has content but is not ours.
+func recognise(path string) error {
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case "estate.json", "lock":
+			return nil
+		}
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%w: %s is not empty and holds no estate.json; name an empty directory", ErrOther, path)
+	}
+	return nil
+}
+
+func (d *DataDir) load(variables Variables) error {
+	file := filepath.Join(d.Path, "estate.json")
+	raw, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.create(file, variables)
+	}
+	if err != nil {
+		return err
+	}
+	var m manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrOther, file, err)
+	}
+	if m.Version > dirVersion {
+		return fmt.Errorf("%w: %s has layout %d, this binary knows up to %d; use the newer binary", ErrNewer, d.Path, m.Version, dirVersion)
+	}
+	if m.Variables != variables {
+		return fmt.Errorf("%s was made with other variables (prefix %q, generation %d, zone %s, …); use the same terraform.tfvars or another --data-dir", d.Path, m.Variables.Prefix, m.Variables.Generation, m.Variables.ParentDNSZone)
+	}
+	key, err := os.ReadFile(d.rootFile())
+	if err != nil {
+		return fmt.Errorf("root key: %w", err)
+	}
+	if len(key) != len(d.root) {
+		return fmt.Errorf("root key %s has %d bytes, want %d; restore it from your backup", d.rootFile(), len(key), len(d.root))
+	}
+	copy(d.root[:], key)
+	return nil
+}
+
+func (d *DataDir) rootFile() string { return filepath.Join(d.Path, "root.key") }
+
+// create writes the root key before the manifest: a directory with a manifest
+// always has its key.
+func (d *DataDir) create(file string, variables Variables) error {
+	d.Fresh = true
+	if _, err := rand.Read(d.root[:]); err != nil {
+		return err
+	}
+	if err := writeDurable(d.rootFile(), d.root[:]); err != nil {
+		return err
+	}
+	raw, err := json.MarshalIndent(manifest{dirVersion, variables}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeDurable(file, append(raw, '\n'))
+}
+
+// SavedVariables reads the variables with which path was made; false if path
+// holds no estate.
+func SavedVariables(path string) (Variables, bool) {
+	raw, err := os.ReadFile(filepath.Join(path, "estate.json"))
+	if err != nil {
+		return Variables{}, false
+	}
+	var m manifest
+	if json.Unmarshal(raw, &m) != nil {
+		return Variables{}, false
+	}
+	return m.Variables, true
+}
+
+// Key derives the 32-byte key for a purpose from the root key.
+func (d *DataDir) Key(purpose string) [32]byte {
+	out, err := hkdf.Key(sha256.New, d.root[:], nil, "verdant/v1/"+purpose, 32)
+	if err != nil {
+		panic(err) // only lengths that no caller can pass make hkdf fail
+	}
+	return [32]byte(out)
+}
+
+// Secret derives a password for a purpose: text that the estate can show
+// again without keeping it.
+func (d *DataDir) Secret(purpose string) string {
+	const alphabet = "abcdefghjkmnpqrstuvwxyz23456789"
+	key := d.Key("secret/" + purpose)
+	var b bytes.Buffer
+	for i, c := range key[:20] {
+		if i > 0 && i%5 == 0 {
+			b.WriteByte('-')
+		}
+		b.WriteByte(alphabet[int(c)%len(alphabet)])
+	}
+	return b.String()
+}
+
+// State returns the directory of a service's state, made if need be.
+func (d *DataDir) State(parts ...string) (string, error) {
+	dir := filepath.Join(append([]string{d.Path, "state"}, parts...)...)
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+// Socket is the path of the control socket.
+func (d *DataDir) Socket() string { return filepath.Join(d.Path, "control.sock") }
+
+// LockFile gives the lock to a child process: the directory stays locked as
+// long as one of the two lives.
+func (d *DataDir) LockFile() *os.File { return d.lock }
+
+// Adopt is OpenDataDir in a child process that was given the lock.
+func Adopt(path string, lock *os.File) (*DataDir, error) {
+	d := &DataDir{Path: path, lock: lock}
+	variables, ok := SavedVariables(path)
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrOther, path)
+	}
+	return d, d.load(variables)
+}
+
+// Close unlocks the directory.
+func (d *DataDir) Close() error {
+	clear(d.root[:])
+	runtime.KeepAlive(d)
+	return d.lock.Close()
+}
+
+// writeDurable replaces a file atomically: after it returns, the content
+// survives a crash; before, the old content does.
+func writeDurable(path string, content []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(content)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if closeErr := tmp.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}

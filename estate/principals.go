@@ -1,0 +1,193 @@
+package estate
+
+// Who there is in the tenant, and what each may do. Everything here follows
+// the reference deployment with private keys in direct custody: a service
+// signs with a key object and never reads a key bundle. Unlike the reference,
+// no service reads the vault as a whole: what it needs is granted object by
+// object, so that a verifier cannot so much as look at the signing key.
+
+// User is a person of the demo tenant.
+type User struct {
+	ObjectID, UPN, Name string
+	Groups              []string // object ids
+}
+
+// Group of the demo tenant.
+type Group struct {
+	ObjectID, Name string
+}
+
+// The names of the demo tenant's people.
+const (
+	AdminUser        = "admin"
+	ProfessionalUser = "professional"
+	AuditorUser      = "auditor"
+	CitizenUser      = "citizen"
+)
+
+// UPN is the sign-in name of a demo user.
+func (n Names) UPN(user string) string { return user + "@" + n.v.ParentDNSZone }
+
+// AdminsGroup, ProfessionalsGroup and AuditorsGroup are the tenant's groups.
+func (n Names) AdminsGroup() Group {
+	return Group{n.v.AdministratorGroup, "eudcc-administrators"}
+}
+
+// ProfessionalsGroup may issue certificates in the portal.
+func (n Names) ProfessionalsGroup() Group {
+	return Group{n.guid("group", "professionals"), "health-professionals"}
+}
+
+// AuditorsGroup may query the workspaces.
+func (n Names) AuditorsGroup() Group { return Group{n.guid("group", "auditors"), "auditors"} }
+
+// Users lists the demo tenant's people. The citizen belongs to no group, so
+// that every door can be shown to stay shut.
+func (n Names) Users() []User {
+	user := func(name, display string, groups ...Group) User {
+		u := User{ObjectID: n.guid("user", name), UPN: n.UPN(name), Name: display}
+		for _, g := range groups {
+			u.Groups = append(u.Groups, g.ObjectID)
+		}
+		return u
+	}
+	return []User{
+		user(AdminUser, "Aoife Admin", n.AdminsGroup()),
+		user(ProfessionalUser, "Niamh Professional", n.ProfessionalsGroup()),
+		user(AuditorUser, "Cormac Auditor", n.AuditorsGroup()),
+		user(CitizenUser, "Ciara Citizen"),
+	}
+}
+
+// Identity is a managed identity: a pod's, or that of a platform service.
+type Identity struct {
+	Name        string
+	Region      Region
+	ResourceID  string // of the identity, or of the resource that it belongs to
+	ClientID    string
+	PrincipalID string
+	System      bool // assigned by the system to ResourceID
+}
+
+// Names of the identities of platform services.
+const (
+	DatabaseIdentity = "mysql"               // system-assigned, of the MySQL server
+	DiskIdentity     = "disk-encryption-set" // of the cluster's disks
+	DatabaseAdmin    = "mysql-aadadmin"
+)
+
+// Identity derives the managed identity called name in a region.
+func (n Names) Identity(r Region, name string) Identity {
+	id := Identity{Name: name, Region: r,
+		ResourceID:  n.ID(r, "Microsoft.ManagedIdentity/userAssignedIdentities", n.ResourceGroup(r)+"-"+name),
+		ClientID:    n.guid("client", string(r)+"/"+name),
+		PrincipalID: n.guid("principal", string(r)+"/"+name)}
+	switch name {
+	case DatabaseIdentity:
+		id.System, id.ResourceID = true, n.DatabaseID(r)
+	case DiskIdentity:
+		id.System = true
+		id.ResourceID = n.ID(r, "Microsoft.Compute/diskEncryptionSets", n.ResourceGroup(r)+"-aks-des")
+	}
+	return id
+}
+
+// Identities lists every managed identity of the estate.
+func (n Names) Identities() []Identity {
+	var ids []Identity
+	for _, r := range Regions() {
+		for _, p := range PodsOf(r) {
+			ids = append(ids, n.Identity(r, p.Identity))
+		}
+		for _, name := range []string{DatabaseIdentity, DiskIdentity, DatabaseAdmin} {
+			ids = append(ids, n.Identity(r, name))
+		}
+	}
+	return ids
+}
+
+// Built-in roles of Azure that the reference deployment assigns.
+const (
+	roleOwner              = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
+	roleVaultAdministrator = "00482a5a-887f-4fb3-b363-3b7fe8e74483"
+	roleCertificateUser    = "db79e9a7-68ee-4b58-9aeb-b90e7c24fcba"
+	roleCryptoUser         = "12338af0-0e69-4776-bea7-57ae8d297424"
+	roleCryptoEncryption   = "e147488a-f6f5-4113-8e2d-b22465e65bf6"
+	roleSecretsUser        = "4633458b-17de-408a-b874-0445c86b69e6"
+	roleLogReader          = "73c42c96-874c-492b-b04d-ab87d138a893"
+)
+
+// Grant is one role assignment of the reference deployment.
+type Grant struct {
+	Principal string // object id
+	Role      string // GUID of the role definition
+	Scope     string // ARM id
+}
+
+// AssignmentID is the grant's fixed ARM id.
+func (n Names) AssignmentID(g Grant) string {
+	return g.Scope + "/providers/Microsoft.Authorization/roleAssignments/" + n.guid("assignment", g.Principal+g.Role+g.Scope)
+}
+
+// connectorSecrets are what a service needs to talk to the EU gateway.
+func connectorSecrets() []string {
+	return []string{"trustanchor-content", "dgc-gateway-connector-trustanchor-password", "dgc-gateway-connector-trustanchor-alias",
+		"tls-trust-store-content", "dgc-gateway-connector-tlstruststore-password", "dgc-gateway-connector-tlskeystore-alias"}
+}
+
+// vaultUse is what one identity may do in its region's vault.
+type vaultUse struct {
+	secrets  []string
+	signing  []string // certificates whose public part is read and whose key signs
+	wrapping []string // keys that wrap and unwrap
+}
+
+func vaultUses(r Region) map[string]vaultUse {
+	platform := map[string]vaultUse{
+		DatabaseIdentity: {wrapping: []string{"mysql-encryption-key"}},
+		DiskIdentity:     {wrapping: []string{"aks-encryption-key"}},
+	}
+	if r == EU {
+		platform["dgc-gateway"] = vaultUse{secrets: []string{"dgc-trustanchor-certificatealias"}, signing: []string{"trustanchor"}}
+		return platform
+	}
+	reader := vaultUse{secrets: connectorSecrets(), signing: []string{"tls-key-store"}}
+	platform["dgca-businessrule-service"] = reader
+	platform["dgca-verifier-service"] = reader
+	platform["dgca-issuance-service"] = vaultUse{
+		secrets: append(connectorSecrets(), "dgc-gateway-connector-uploadkeystore-alias", "issuance-certalias"),
+		signing: []string{"tls-key-store", "upload-key-store", "dsc-key-store"},
+	}
+	platform["dgca-issuance-web"] = vaultUse{secrets: []string{"msal-authentication-client-secret"}}
+	return platform
+}
+
+// Grants lists the role assignments of the reference deployment.
+func (n Names) Grants() []Grant {
+	grants := []Grant{{n.AdminsGroup().ObjectID, roleOwner, n.Subscription()}}
+	for _, r := range Regions() {
+		vault := n.VaultID(r)
+		grants = append(grants,
+			Grant{n.AdminsGroup().ObjectID, roleVaultAdministrator, vault},
+			Grant{n.AuditorsGroup().ObjectID, roleLogReader, n.WorkspaceID(r)})
+		uses := vaultUses(r)
+		for _, id := range n.Identities() {
+			use, ok := uses[id.Name]
+			if !ok || id.Region != r {
+				continue
+			}
+			for _, name := range use.secrets {
+				grants = append(grants, Grant{id.PrincipalID, roleSecretsUser, vault + "/secrets/" + name})
+			}
+			for _, name := range use.signing {
+				grants = append(grants,
+					Grant{id.PrincipalID, roleCertificateUser, vault + "/certificates/" + name},
+					Grant{id.PrincipalID, roleCryptoUser, vault + "/keys/" + name})
+			}
+			for _, name := range use.wrapping {
+				grants = append(grants, Grant{id.PrincipalID, roleCryptoEncryption, vault + "/keys/" + name})
+			}
+		}
+	}
+	return grants
+}

@@ -1,0 +1,305 @@
+package client
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+var raw64 = base64.RawURLEncoding
+
+// vaultDouble speaks the part of the Key Vault protocol that the client uses:
+// challenge, certificates, keys, secrets, sign.
+type vaultDouble struct {
+	w       *world
+	signers map[string]crypto.Signer // by name; those in certs have certificates too
+	certs   map[string][]byte
+	secrets map[string]string
+	denied  map[string]bool
+	busy    atomic.Int64 // how many requests are still answered 429
+	signed  atomic.Int64
+}
+
+func (v *vaultDouble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	fail := func(status int, code, inner string) {
+		w.WriteHeader(status)
+		_, _ = fmt.Fprintf(w, `{"error":{"code":%q,"message":"because","innererror":{"code":%q}}}`, code, inner)
+	}
+	if r.Header.Get("Authorization") != "Bearer token:https://vault.azure.net/.default" {
+		w.Header().Set("WWW-Authenticate", `Bearer authorization="https://login.verdant.localhost/tid", resource="https://vault.azure.net"`)
+		fail(http.StatusUnauthorized, "Unauthorized", "")
+		return
+	}
+	if v.busy.Add(-1) >= 0 {
+		w.Header().Set("Retry-After-Ms", "1")
+		fail(http.StatusTooManyRequests, "Throttled", "")
+		return
+	}
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	kind, name := parts[0], parts[1]
+	if v.denied[name] {
+		fail(http.StatusForbidden, "Forbidden", "ForbiddenByRbac")
+		return
+	}
+	id := "https://kv.vault.azure.net/" + kind + "/" + name + "/v1"
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case kind == "secrets" && v.secrets[name] != "":
+		_ = json.NewEncoder(w).Encode(map[string]any{"id": id, "value": v.secrets[name]})
+	case kind == "certificates" && v.certs[name] != nil:
+		_ = json.NewEncoder(w).Encode(map[string]any{"id": id, "kid": "https://kv.vault.azure.net/keys/" + name + "/v1", "cer": base64.StdEncoding.EncodeToString(v.certs[name])})
+	case kind == "keys" && v.signers[name] != nil && len(parts) == 4 && parts[2] == "v1" && parts[3] == "sign":
+		v.sign(w, r, v.signers[name])
+	case kind == "keys" && v.signers[name] != nil && r.Method == http.MethodGet:
+		_ = json.NewEncoder(w).Encode(map[string]any{"key": jwkOf(id, v.signers[name].Public())})
+	default:
+		fail(http.StatusNotFound, "NotFound", "")
+	}
+}
+
+func jwkOf(id string, public any) map[string]any {
+	switch k := public.(type) {
+	case *ecdsa.PublicKey:
+		point, _ := k.Bytes()
+		n := (len(point) - 1) / 2
+		return map[string]any{"kid": id, "kty": "EC-HSM", "crv": k.Params().Name, "x": raw64.EncodeToString(point[1 : 1+n]), "y": raw64.EncodeToString(point[1+n:])}
+	case *rsa.PublicKey:
+		return map[string]any{"kid": id, "kty": "RSA-HSM", "n": raw64.EncodeToString(k.N.Bytes()), "e": "AQAB"}
+	}
+	return nil
+}
+
+func (v *vaultDouble) sign(w http.ResponseWriter, r *http.Request, s crypto.Signer) {
+	v.signed.Add(1)
+	var in struct{ Alg, Value string }
+	_ = json.NewDecoder(r.Body).Decode(&in)
+	digest, _ := raw64.DecodeString(in.Value)
+	var sig []byte
+	switch k := s.(type) {
+	case *ecdsa.PrivateKey:
+		a, b, err := ecdsa.Sign(rand.Reader, k, digest)
+		if err != nil {
+			v.w.t.Error(err)
+		}
+		n := (k.Curve.Params().BitSize + 7) / 8
+		sig = append(a.FillBytes(make([]byte, n)), b.FillBytes(make([]byte, n))...)
+	case *rsa.PrivateKey:
+		if in.Alg == "PS256" {
+			sig, _ = rsa.SignPSS(rand.Reader, k, crypto.SHA256, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+		} else {
+			sig, _ = rsa.SignPKCS1v15(rand.Reader, k, crypto.SHA256, digest)
+		}
+	}
+	_ = json.NewEncoder(w).Encode(map[string]string{"kid": "k", "value": raw64.EncodeToString(sig)})
+}
+
+func newVault(t *testing.T) (*vaultDouble, *Vault) {
+	t.Helper()
+	w := newWorld(t)
+	d := &vaultDouble{w: w, signers: map[string]crypto.Signer{}, certs: map[string][]byte{}, secrets: map[string]string{}, denied: map[string]bool{}}
+	for name, curve := range map[string]elliptic.Curve{"p256": elliptic.P256(), "p384": elliptic.P384(), "bare": elliptic.P256(), "tls-key-store": elliptic.P256()} {
+		k, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.signers[name] = k
+	}
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.signers["rsa"], d.signers["barersa"] = k, k
+	for _, name := range []string{"p256", "p384", "rsa", "tls-key-store"} {
+		d.certs[name] = w.certificate(name, d.signers[name].Public()).Raw
+	}
+	w.serve("kv.vault.azure.net", d, tls.NoClientCert)
+	v, err := w.platform().Vault("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, v
+}
+
+func TestAVaultKeySignsWhatItsPublicPartVerifies(t *testing.T) {
+	d, v := newVault(t)
+	d.busy.Store(1) // the first signature meets a busy vault, which says when to come back
+	sum256, sum384 := sha256.Sum256([]byte("certificate")), sha512.Sum384([]byte("certificate"))
+	ec := func(digest []byte) func(crypto.PublicKey, []byte) bool {
+		return func(p crypto.PublicKey, sig []byte) bool { return ecdsa.VerifyASN1(p.(*ecdsa.PublicKey), digest, sig) }
+	}
+	pss := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+	pkcs := func(p crypto.PublicKey, sig []byte) bool {
+		return rsa.VerifyPKCS1v15(p.(*rsa.PublicKey), crypto.SHA256, sum256[:], sig) == nil
+	}
+	for _, tt := range []struct {
+		name   string
+		digest []byte
+		opts   crypto.SignerOpts
+		check  func(crypto.PublicKey, []byte) bool
+	}{
+		{"p256", sum256[:], crypto.SHA256, ec(sum256[:])},
+		{"p384", sum384[:], crypto.SHA384, ec(sum384[:])},
+		{"bare", sum256[:], crypto.SHA256, ec(sum256[:])},
+		{"rsa", sum256[:], crypto.SHA256, pkcs},
+		{"barersa", sum256[:], crypto.SHA256, pkcs},
+		{"rsa", sum256[:], pss, func(p crypto.PublicKey, sig []byte) bool {
+			return rsa.VerifyPSS(p.(*rsa.PublicKey), crypto.SHA256, sum256[:], sig, pss) == nil
+		}},
+	} {
+		s, cert, err := v.Signer(t.Context(), tt.name)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if (cert != nil) != (d.certs[tt.name] != nil) {
+			t.Errorf("%s: certificate present is %v", tt.name, cert != nil)
+		}
+		sig, err := s.Sign(rand.Reader, tt.digest, tt.opts)
+		if err != nil || !tt.check(d.signers[tt.name].Public(), sig) || !tt.check(s.Public(), sig) {
+			t.Errorf("%s with %v: signature does not verify, err %v", tt.name, tt.opts.HashFunc(), err)
+		}
+	}
+}
+
+func TestADigestThatTheKeyCannotSignNeverReachesTheVault(t *testing.T) {
+	d, v := newVault(t)
+	for name, c := range map[string]struct {
+		key    string
+		digest []byte
+		opts   crypto.SignerOpts
+	}{
+		"a digest of another length": {"p256", make([]byte, 31), crypto.SHA256},
+		"SHA-384 with P-256":         {"p256", make([]byte, 48), crypto.SHA384},
+		"SHA-1":                      {"rsa", make([]byte, 20), crypto.SHA1},
+		"no hash":                    {"p256", make([]byte, 32), crypto.Hash(0)},
+		"a PSS salt of 20":           {"rsa", make([]byte, 32), &rsa.PSSOptions{SaltLength: 20, Hash: crypto.SHA256}},
+	} {
+		s, _, err := v.Signer(t.Context(), c.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Sign(nil, c.digest, c.opts); err == nil {
+			t.Errorf("%s: got a signature", name)
+		}
+	}
+	if n := d.signed.Load(); n != 0 {
+		t.Errorf("the vault was asked %d times", n)
+	}
+}
+
+func TestARefusalNamesTheVaultsOwnCode(t *testing.T) {
+	d, v := newVault(t)
+	s, _, err := v.Signer(t.Context(), "p256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.denied["p256"] = true
+	_, err = s.Sign(nil, make([]byte, 32), crypto.SHA256)
+	var r *Refusal
+	if !errors.As(err, &r) || r.Status != 403 || r.Code != "Forbidden" || r.Inner != "ForbiddenByRbac" {
+		t.Fatalf("got %v", err)
+	}
+	if strings.Contains(err.Error(), "token:") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("error prints the exchange: %q", err)
+	}
+	if _, _, err := v.Signer(t.Context(), "nothing"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("unknown name: got %v, want ErrNotFound", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.In(ctx).Sign(nil, make([]byte, 32), crypto.SHA256); !errors.Is(err, context.Canceled) {
+		t.Errorf("signer bound to an ended context: got %v", err)
+	}
+}
+
+func TestAClientCertificateWhoseKeyStaysInTheVaultAuthenticates(t *testing.T) {
+	d, v := newVault(t)
+	d.w.serve("gateway.localhost", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.TLS.PeerCertificates[0].Subject.CommonName)
+	}), tls.RequireAndVerifyClientCert)
+	cert, err := v.TLSCertificate(t.Context(), "tls-key-store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := d.w.platform()
+	tr := p.transport()
+	tr.TLSClientConfig.Certificates = []tls.Certificate{*cert}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr}).Get("https://gateway.localhost/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, _ := io.ReadAll(resp.Body); string(body) != "tls-key-store" {
+		t.Errorf("got %q", body)
+	}
+	if _, err := p.HTTPClient().Get("https://gateway.localhost/"); err == nil {
+		t.Error("without a certificate: got an answer")
+	}
+	if _, err := v.TLSCertificate(t.Context(), "bare"); err == nil {
+		t.Error("a key without a certificate: got one")
+	}
+}
+
+func TestAPropertyIsTheSecretThatSpringWouldRead(t *testing.T) {
+	d, v := newVault(t)
+	d.secrets["dgc-trustanchor-certificatealias"] = "trustanchor"
+	got, ok, err := v.Properties().Get(t.Context(), "dgc.trustanchor.certificateAlias")
+	if err != nil || !ok || got != "trustanchor" {
+		t.Errorf("got %q, %v, %v", got, ok, err)
+	}
+	if _, ok, err := v.Properties().Get(t.Context(), "dgc.none"); ok || err != nil {
+		t.Errorf("absent: got %v, %v", ok, err)
+	}
+	d.denied["dgc-none"] = true
+	if _, _, err := v.Properties().Get(t.Context(), "dgc.none"); err == nil {
+		t.Error("refused: got no error")
+	}
+	for _, bad := range []string{"", "a/b", "a b", strings.Repeat("a", 128)} {
+		if _, err := SecretName(bad); err == nil {
+			t.Errorf("SecretName(%q): got no error", bad)
+		}
+	}
+	if got := PropertyName("spring-datasource-url"); got != "spring.datasource.url" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestTheVaultMustBeHTTPS(t *testing.T) {
+	for _, u := range []string{"http://kv.vault.azure.net", "kv", "https://"} {
+		if _, err := newWorld(t).platform().Vault(u); !errors.Is(err, ErrNotConfigured) {
+			t.Errorf("%q: got %v", u, err)
+		}
+	}
+}
+
+func TestShortSignatureNumbersKeepTheirPlace(t *testing.T) {
+	raw := make([]byte, 64)
+	raw[31], raw[32] = 5, 0x80
+	der, err := encodeECDSA(raw, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := new(big.Int).Lsh(big.NewInt(0x80), 248)
+	if !strings.HasSuffix(string(der), string(want.Bytes())) || der[4] != 5 {
+		t.Errorf("got %x", der)
+	}
+	if _, err := encodeECDSA(raw[:63], 32); err == nil {
+		t.Error("63 bytes: got no error")
+	}
+}

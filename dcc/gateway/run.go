@@ -1,0 +1,93 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"verdant/azure/client"
+	"verdant/internal/httpserve"
+	"verdant/internal/lifecycle"
+)
+
+// Run serves the gateway in a pod as its environment describes it, until ctx
+// ends: the trust anchor's certificate and key in the region's vault under the
+// name that the secret dgc-trustanchor-certificatealias holds, the database
+// dgc, the ingress's address in INGRESS_SOURCE, member states to onboard under
+// ONBOARDING_DIR.
+func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
+	p, err := client.FromEnv(getenv)
+	if err != nil {
+		return err
+	}
+	log := p.Logger(stdout)
+	cfg := Config{OnboardingDir: getenv("ONBOARDING_DIR")}
+	if cfg.Ingress, err = addresses(getenv("INGRESS_SOURCE")); err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", getenv("LISTEN_ADDR"))
+	if err != nil {
+		return fmt.Errorf("listen on LISTEN_ADDR: %w", err)
+	}
+	start, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	s, err := open(start, cfg, p, Deps{Log: log})
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	defer func() { _ = s.store.db.Close() }()
+	handler, err := s.Handler()
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	log.Info("gateway is ready")
+	return lifecycle.Run(ctx, 5*time.Second,
+		lifecycle.Task{Name: "serve", Run: func(ctx context.Context) error { return httpserve.Run(ctx, ln, nil, handler) }},
+		lifecycle.Task{Name: "forget tombstones", Run: s.Run},
+	)
+}
+
+// open reaches vault and database and makes the server.
+func open(ctx context.Context, cfg Config, p *client.Platform, deps Deps) (*Server, error) {
+	vault, err := p.Vault("")
+	if err != nil {
+		return nil, err
+	}
+	alias, ok, err := vault.Properties().Get(ctx, "dgc.trustanchor.certificatealias")
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		alias = "trustanchor"
+	}
+	signer, cert, err := vault.Signer(ctx, alias)
+	if err != nil {
+		return nil, fmt.Errorf("trust anchor: %w", err)
+	}
+	deps.Anchor, deps.AnchorKey = cert, signer
+	if deps.DB, err = p.OpenDB(ctx); err != nil {
+		return nil, err
+	}
+	s, err := New(ctx, cfg, deps)
+	if err != nil {
+		return nil, errors.Join(err, deps.DB.Close())
+	}
+	return s, nil
+}
+
+// addresses reads a comma-separated list of IP addresses.
+func addresses(list string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, part := range client.List(list) {
+		a, err := netip.ParseAddr(part)
+		if err != nil {
+			return nil, fmt.Errorf("INGRESS_SOURCE: %q is no IP address", part)
+		}
+		out = append(out, a.Unmap())
+	}
+	return out, nil
+}

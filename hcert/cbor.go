@@ -35,10 +35,6 @@ type reader struct {
 	stage Stage
 }
 
-func newReader(s string, l Limits, stage Stage) *reader {
-	return &reader{s: s, items: l.items(), depth: l.depth(), stage: stage}
-}
-
 func (r *reader) bad(detail string) *Error { return refuse(r.stage, BadCBOR, detail) }
 
 func (r *reader) rest() int { return len(r.s) - r.off }

@@ -57,7 +57,7 @@ func NewIssuer(cfg IssuerConfig) (*Issuer, error) {
 	fail := func(reason Reason, detail string) (*Issuer, error) {
 		return nil, refuse(StageIssue, reason, detail)
 	}
-	if len(cfg.Country) != 2 || !standardised(cfg.Country) {
+	if len(cfg.Country) != 2 || !capital(cfg.Country[0]) || !capital(cfg.Country[1]) {
 		return fail(BadClaims, "the issuing country must be an ISO 3166-1 alpha-2 code in capitals")
 	}
 	if cfg.Certificate == nil || cfg.Signer == nil {

@@ -24,7 +24,7 @@ const uvciRandomLen = 24
 //
 // from a source of randomness such as crypto/rand.Reader.
 func NewUVCI(country string, random io.Reader) (string, error) {
-	if len(country) != 2 || !standardised(country) || strings.Contains(country, "<") {
+	if len(country) != 2 || !capital(country[0]) || !capital(country[1]) {
 		return "", errors.New("make UVCI: the country must be an ISO 3166-1 alpha-2 code in capitals")
 	}
 	body := make([]byte, 0, len(uvciPrefix)+6+uvciRandomLen)
@@ -58,7 +58,7 @@ func UVCICheckCharacter(body string) (byte, error) {
 	for i := len(body) - 1; i >= 0; i-- {
 		code := uvciCode(body[i])
 		if code < 0 {
-			return 0, fmt.Errorf("UVCI: character %d is outside A-Z, 0-9, / and :", i)
+			return 0, fmt.Errorf("UVCI: character %d is not one of A-Z, 0-9, slash and colon", i)
 		}
 		p := factor * code
 		sum += p/n + p%n
@@ -134,5 +134,7 @@ func ParseUVCI(s string) UVCI {
 	u.Opaque = strings.TrimLeft(after[2:], ":/")
 	return u
 }
+
+func capital(b byte) bool { return 'A' <= b && b <= 'Z' }
 
 func letter(b byte) bool { return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' }

@@ -32,7 +32,6 @@ func oidSignedData() asn1.ObjectIdentifier    { return oid(1, 2, 840, 113549, 1,
 func oidContentType() asn1.ObjectIdentifier   { return oid(1, 2, 840, 113549, 1, 9, 3) }
 func oidMessageDigest() asn1.ObjectIdentifier { return oid(1, 2, 840, 113549, 1, 9, 4) }
 func oidSigningTime() asn1.ObjectIdentifier   { return oid(1, 2, 840, 113549, 1, 9, 5) }
-func oidPSS() asn1.ObjectIdentifier           { return oid(1, 2, 840, 113549, 1, 1, 10) }
 
 // Identifiers as text, for switches.
 const (

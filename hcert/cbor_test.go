@@ -124,7 +124,7 @@ func oracle(t testing.TB, data []byte) (any, error) {
 		TimeTag:          cbor.DecTagIgnored,
 		MaxNestedLevels:  64,
 		MapKeyByteString: cbor.MapKeyByteStringForbidden,
-		IntDec:           cbor.IntDecConvertSigned,
+		IntDec:           cbor.IntDecConvertSignedOrFail,
 		DefaultMapType:   reflect.TypeFor[map[string]any](),
 	}.DecMode()
 	if err != nil {

@@ -3,8 +3,10 @@
 //
 // It promises a bounded picture (MaxPixels, checked before the pixels are
 // decoded), an error instead of a panic whatever the picture holds, and codes
-// of error correction level Q, as the hcert specification asks (§4.1). It does
-// not look into the text: package hcert does.
+// of error correction level Q, as the hcert specification asks (§4.1). QR codes
+// are found at any angle, Aztec codes only upright or turned by right angles,
+// as tickets and screens show them. It does not look into the text: package
+// hcert does.
 package barcode
 
 import (
@@ -12,10 +14,12 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"image/draw"
 	_ "image/gif"  // pictures that people keep
 	_ "image/jpeg" // of their certificates
 	"image/png"
 	"io"
+	"math"
 
 	"github.com/makiuchi-d/gozxing"
 	"github.com/makiuchi-d/gozxing/aztec"
@@ -56,8 +60,8 @@ func Read(r io.Reader) (string, error) {
 }
 
 // ReadImage returns the text of the QR or Aztec code in a picture, or
-// ErrNotFound. It tries both codes, with and without a search for skewed and
-// small ones.
+// ErrNotFound. It tries both codes on the picture as it is and, because the
+// search loses codes whose modules fall badly on the pixels, at other sizes.
 func ReadImage(img image.Image) (text string, err error) {
 	// The barcode library indexes bit arrays with numbers that it computed
 	// from the picture; a picture made for it must not take the process down.
@@ -70,6 +74,29 @@ func ReadImage(img image.Image) (text string, err error) {
 	if b.Dx() <= 0 || b.Dy() <= 0 || b.Dx() > MaxPixels/b.Dy() {
 		return "", fmt.Errorf("read picture: empty or more than %d pixels", MaxPixels)
 	}
+	if text, ok := search(img); ok {
+		return text, nil
+	}
+	grey := image.NewGray(image.Rect(0, 0, b.Dx(), b.Dy()))
+	draw.Draw(grey, grey.Rect, img, b.Min, draw.Src)
+	for _, f := range []float64{2, 0.5, 1.5, 0.75, 3} {
+		w, h := int(float64(b.Dx())*f), int(float64(b.Dy())*f)
+		if w < minScaled || h < minScaled || w > maxScaled/h {
+			continue
+		}
+		if text, ok := search(scale(grey, w, h)); ok {
+			return text, nil
+		}
+	}
+	return "", ErrNotFound
+}
+
+const (
+	minScaled = 48      // pixels a side that a code needs at least
+	maxScaled = 4 << 20 // pixels of a picture that is searched again
+)
+
+func search(img image.Image) (string, bool) {
 	source := gozxing.NewLuminanceSourceFromImage(img)
 	for _, binarizer := range []gozxing.Binarizer{
 		gozxing.NewHybridBinarizer(source),
@@ -80,19 +107,63 @@ func ReadImage(img image.Image) (text string, err error) {
 			continue
 		}
 		for _, hints := range []map[gozxing.DecodeHintType]any{
-			{gozxing.DecodeHintType_PURE_BARCODE: true},
 			nil,
+			{gozxing.DecodeHintType_PURE_BARCODE: true},
 			{gozxing.DecodeHintType_TRY_HARDER: true},
 		} {
 			for _, reader := range []gozxing.Reader{qrcode.NewQRCodeReader(), aztec.NewAztecReader()} {
 				result, err := reader.Decode(bitmap, hints)
 				if err == nil && result.GetText() != "" {
-					return result.GetText(), nil
+					return result.GetText(), true
 				}
 			}
 		}
 	}
-	return "", ErrNotFound
+	return "", false
+}
+
+// scale resamples a picture: the mean of the pixels that a new one covers when
+// it shrinks, linear interpolation when it grows.
+func scale(src *image.Gray, w, h int) *image.Gray {
+	dst := image.NewGray(image.Rect(0, 0, w, h))
+	sw, sh := src.Rect.Dx(), src.Rect.Dy()
+	fx, fy := float64(sw)/float64(w), float64(sh)/float64(h)
+	for y := range h {
+		for x := range w {
+			var v float64
+			if fx > 1 {
+				v = mean(src, int(float64(x)*fx), int(float64(y)*fy), int(float64(x+1)*fx), int(float64(y+1)*fy))
+			} else {
+				v = between(src, (float64(x)+0.5)*fx-0.5, (float64(y)+0.5)*fy-0.5)
+			}
+			dst.Pix[y*dst.Stride+x] = uint8(v + 0.5)
+		}
+	}
+	return dst
+}
+
+func mean(src *image.Gray, x0, y0, x1, y1 int) float64 {
+	sum, n := 0, 0
+	for y := y0; y < max(y1, y0+1) && y < src.Rect.Dy(); y++ {
+		for x := x0; x < max(x1, x0+1) && x < src.Rect.Dx(); x++ {
+			sum += int(src.Pix[y*src.Stride+x])
+			n++
+		}
+	}
+	if n == 0 {
+		return 255
+	}
+	return float64(sum) / float64(n)
+}
+
+func between(src *image.Gray, x, y float64) float64 {
+	x0, y0 := int(math.Floor(x)), int(math.Floor(y))
+	dx, dy := x-float64(x0), y-float64(y0)
+	pix := func(x, y int) float64 {
+		x, y = min(max(x, 0), src.Rect.Dx()-1), min(max(y, 0), src.Rect.Dy()-1)
+		return float64(src.Pix[y*src.Stride+x])
+	}
+	return pix(x0, y0)*(1-dx)*(1-dy) + pix(x0+1, y0)*dx*(1-dy) + pix(x0, y0+1)*(1-dx)*dy + pix(x0+1, y0+1)*dx*dy
 }
 
 // QR draws a text as a QR code of at least size pixels a side, with a quiet

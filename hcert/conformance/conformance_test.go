@@ -1,11 +1,13 @@
 package conformance
 
 import (
+	"encoding/json"
 	"maps"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 const (
@@ -66,5 +68,116 @@ func TestPublicVectorsPassOrAreExplained(t *testing.T) {
 	}
 	for file := range maps.Keys(explained) {
 		t.Errorf("%s is listed but there is no such vector", file)
+	}
+}
+
+func TestMisspeltFlagsMeanTheNearestOne(t *testing.T) {
+	for name, want := range map[string]string{
+		"EXPECTEDVERIFY": Verify, "EXPECTEDVERFIY": Verify, "expectedVerify": Verify, "EXPECTED_VERIFY": Verify,
+		"EXPTECTEDEXPIRED": ExpirationCheck, "EXPECTEDEXPIRATIONCHEK": ExpirationCheck, "EXPECTEDEXPIRATIONCHECK ": ExpirationCheck,
+		"EXPECTEDPICTURDECODE": PictureDecode, "EXPECTEDUNPREFX": Unprefix, "EXPECTEDVALIDOBJEKT": ValidObject,
+		"EXPECTEDSCHEMAVALIDTION": SchemaValidation, "EXPECTEDCOMPRESION": Compression, "EXPECTEDDECODE": Decode, "EXPECTEDENCODE": Encode,
+		"EXPECTEDB45DECODE": Base45Decode, "EXPECTEDKEYUSGAE": KeyUsage, "EXPECTEDVALIDJSON": ValidJSON,
+		"EXPECTEDWEATHER": "", "DESCRIPTION": "", "": "",
+	} {
+		if got := rightName(name); got != want {
+			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestClocks(t *testing.T) {
+	want := time.Date(2021, 6, 9, 13, 15, 34, 0, time.UTC)
+	for _, s := range []string{
+		"2021-06-09T13:15:34Z", "2021-06-09T15:15:34+02:00", "2021-06-09T15:15:34+0200", "2021-06-09T15:15:34+02",
+		"2021-06-09T13:15:34", "2021-06-09 13:15:34", "2021-06-09T13:15:34.0Z", "2021-06-09T13:15:34.000000000",
+		"2021-06-09T15:15:34.000+02:00", " 2021-06-09T13:15:34Z ",
+	} {
+		if got, err := parseClock(s); err != nil || !got.Equal(want) {
+			t.Errorf("%q: got %v, %v, want %v", s, got, err, want)
+		}
+	}
+	if got, err := parseClock("2021-06-08T20:17:27.9906293Z"); err != nil || got.Nanosecond() != 990629300 {
+		t.Errorf("seven digits: got %v, %v", got, err)
+	}
+	for _, s := range []string{"", "yesterday", "2021-06-09T25:00:00Z", "2021-06-09T13:15:34Zx"} {
+		if _, err := parseClock(s); err == nil {
+			t.Errorf("%q was accepted", s)
+		}
+	}
+}
+
+func TestWhatIsNoVector(t *testing.T) {
+	if _, ok := Evaluate("package.json", []byte(`{"name":"x"}`)); ok {
+		t.Error("a JSON file without test context was taken for a vector")
+	}
+	for name, data := range map[string]string{
+		"broken":         `{`,
+		"wrong type":     `{"TESTCTX":{},"PREFIX":1}`,
+		"unknown flag":   `{"TESTCTX":{},"EXPECTEDRESULTS":{"EXPECTEDWEATHER":true}}`,
+		"no boolean":     `{"TESTCTX":{},"EXPECTEDRESULTS":{"EXPECTEDVERIFY":"maybe"}}`,
+		"nothing to run": `{"TESTCTX":{},"EXPECTEDRESULTS":{"EXPECTEDVERIFY":true}}`,
+	} {
+		r, ok := Evaluate(name, []byte(data))
+		if !ok || r.Passed() || len(r.Steps) < len(Flags()) {
+			t.Errorf("%s: got %+v, %v", name, r, ok)
+		}
+	}
+	// Failure can be what is expected, and booleans may be quoted.
+	r, ok := Evaluate("x", []byte("\ufeff"+`{"TESTCTX":{},"EXPECTEDRESULTS":{"EXPECTEDVERIFY":"false"}}`))
+	if !ok || !r.Passed() {
+		t.Errorf("an expected failure: %+v", r)
+	}
+}
+
+// TestTamperingIsSeen changes a public vector and expects the steps to tell.
+func TestTamperingIsSeen(t *testing.T) {
+	data, err := os.ReadFile(vectors + "/IE/2DCode/Raw/1.json")
+	if err != nil {
+		t.Skipf("public test data is not beside the repository: %v", err)
+	}
+	var v map[string]any
+	if err := json.Unmarshal(data, &v); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		edit func(v, ctx map[string]any)
+		fail []string // the flags whose steps must fail, and no others
+	}{
+		{"nothing", func(v, ctx map[string]any) {}, nil},
+		{"a signature bit", func(v, ctx map[string]any) {
+			cose := v["COSE"].(string)
+			v["COSE"] = cose[:len(cose)-1] + map[bool]string{true: "1", false: "0"}[strings.HasSuffix(cose, "0")]
+		}, []string{Compression, Verify}},
+		{"the prefix", func(v, ctx map[string]any) { v["PREFIX"] = "HC2:" + v["PREFIX"].(string)[4:] }, []string{Unprefix, ValidJSON}},
+		{"the clock", func(v, ctx map[string]any) { ctx["VALIDATIONCLOCK"] = "2001-01-01T00:00:00Z" }, []string{ExpirationCheck}},
+		{"the certificate", func(v, ctx map[string]any) { ctx["CERTIFICATE"] = "AAAA" }, []string{Verify, KeyUsage}},
+		{"the JSON", func(v, ctx map[string]any) { v["JSON"].(map[string]any)["dob"] = "1980-01-02" }, []string{Encode, Decode, ValidJSON}},
+		{"the JSON's form", func(v, ctx map[string]any) { v["JSON"].(map[string]any)["dob"] = int64(5) }, []string{ValidObject, Encode, Decode, ValidJSON}},
+		{"base45", func(v, ctx map[string]any) { v["BASE45"] = "!" + v["BASE45"].(string)[1:] }, []string{Unprefix, Base45Decode}},
+		{"the compressed form", func(v, ctx map[string]any) { v["COMPRESSED"] = v["COMPRESSED"].(string)[4:] }, []string{Base45Decode, Compression}},
+	} {
+		copied := map[string]any{}
+		if err := json.Unmarshal(data, &copied); err != nil {
+			t.Fatal(err)
+		}
+		c.edit(copied, copied["TESTCTX"].(map[string]any))
+		changed, err := json.Marshal(copied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _ := Evaluate("changed", changed)
+		var failed []string
+		for _, f := range Flags() {
+			if !r.Steps[f] {
+				failed = append(failed, f)
+			}
+		}
+		slices.Sort(failed)
+		slices.Sort(c.fail)
+		if !slices.Equal(failed, c.fail) {
+			t.Errorf("%s changed: %v failed, want %v; %v", c.name, failed, c.fail, r.Why)
+		}
 	}
 }

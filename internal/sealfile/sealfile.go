@@ -23,6 +23,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"verdant/internal/durable"
 )
 
 const (
@@ -30,7 +32,8 @@ const (
 	magic = "VSEAL1\n\x00"
 	// maxSize bounds a file; larger things belong into a database.
 	maxSize = 64 << 20
-	// tempPrefix marks unfinished writes; no name may start with it.
+	// tempPrefix marks unfinished writes of package durable; no name may
+	// start with it.
 	tempPrefix = ".tmp-"
 )
 
@@ -90,37 +93,10 @@ func (d *Dir) Write(name string, data []byte) error {
 	return nil
 }
 
-// replace writes the bytes beside the file, makes them durable and renames.
-// The temporary name is fixed, so a crash leaves at most one such file a name
-// and the next write takes it over.
 func (d *Dir) replace(name string, sealed []byte) error {
 	d.writing.Lock()
 	defer d.writing.Unlock()
-	temp := filepath.Join(d.dir, tempPrefix+name)
-	if err := writeDurably(temp, sealed); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	if err := os.Rename(temp, filepath.Join(d.dir, name)); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return d.sync()
-}
-
-func writeDurably(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func (d *Dir) sync() error {
-	dir, err := os.Open(d.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.WriteFile(filepath.Join(d.dir, name), sealed)
 }
 
 // Read returns the contents of name; the error wraps fs.ErrNotExist where
@@ -162,7 +138,7 @@ func (d *Dir) Remove(name string) error {
 	if err := os.Remove(filepath.Join(d.dir, name)); err != nil {
 		return fmt.Errorf("remove sealed file %s: %w", name, err)
 	}
-	if err := d.sync(); err != nil {
+	if err := durable.SyncDir(d.dir); err != nil {
 		return fmt.Errorf("remove sealed file %s: %w", name, err)
 	}
 	return nil

@@ -38,15 +38,18 @@ func fromTicks(n int64) time.Time {
 	return time.Unix(sec, (n-sec*1e7)*100).UTC()
 }
 
-// column is a vector of values of one kind. Exactly one of the three slices is
-// in use. It only grows: a reader that copied the struct sees its own length
-// and never a changed element.
+// column is a vector of values of one kind, in one of the slices: texts read
+// from a segment may be codes into a dictionary instead of strs. It only grows:
+// a reader that copied the struct sees its own length and never a changed
+// element.
 type column struct {
 	kind   kind
 	n      int
 	ints   []int64
 	floats []float64
 	strs   []string
+	codes  []uint32
+	dict   []string
 	null   []bool // nil while no value is null
 }
 
@@ -103,15 +106,12 @@ func (c *column) padTo(n int) {
 
 func (c *column) isNull(i int) bool { return c.null != nil && c.null[i] }
 
-func (c *column) at(i int) value {
-	switch ints, floats := c.kind.stores(); {
-	case ints:
-		return value{i: c.ints[i]}
-	case floats:
-		return value{f: c.floats[i]}
-	default:
-		return value{s: c.strs[i]}
+// str is the text of row i.
+func (c *column) str(i int) string {
+	if c.codes != nil {
+		return c.dict[c.codes[i]]
 	}
+	return c.strs[i]
 }
 
 // slice is the part [from, to) of the column.
@@ -125,6 +125,8 @@ func (c *column) slice(from, to int) *column {
 		s.ints = c.ints[from:to:to]
 	case floats:
 		s.floats = c.floats[from:to:to]
+	case c.codes != nil:
+		s.codes, s.dict = c.codes[from:to:to], c.dict
 	default:
 		s.strs = c.strs[from:to:to]
 	}
@@ -132,6 +134,36 @@ func (c *column) slice(from, to int) *column {
 		s.null = c.null[from:to:to]
 	}
 	return s
+}
+
+// pick is the column's rows at the given places.
+func (c *column) pick(rows []int32) *column {
+	if c == nil {
+		return nil
+	}
+	s := &column{kind: c.kind, n: len(rows)}
+	switch ints, floats := c.kind.stores(); {
+	case ints:
+		s.ints = choose(c.ints, rows)
+	case floats:
+		s.floats = choose(c.floats, rows)
+	case c.codes != nil:
+		s.codes, s.dict = choose(c.codes, rows), c.dict
+	default:
+		s.strs = choose(c.strs, rows)
+	}
+	if c.null != nil {
+		s.null = choose(c.null, rows)
+	}
+	return s
+}
+
+func choose[T any](values []T, rows []int32) []T {
+	out := make([]T, len(rows))
+	for i, r := range rows {
+		out[i] = values[r]
+	}
+	return out
 }
 
 // timeRange is a closed interval of TimeGenerated in ticks.

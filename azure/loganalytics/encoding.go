@@ -83,7 +83,8 @@ func encodePlain(b []byte, strs []string) []byte {
 	return b
 }
 
-// decodeColumn reads a column of n rows. Its strings share one allocation.
+// decodeColumn reads a column of n rows. Its strings share one
+// allocation, and stay in their dictionary if they have one.
 func decodeColumn(k kind, n int, plain []byte) (*column, error) {
 	r := &reader{b: plain}
 	flags := r.byte()
@@ -112,19 +113,19 @@ func decodeColumn(k kind, n int, plain []byte) (*column, error) {
 			c.floats[i] = r.float()
 		}
 	case flags&flagDictionary != 0:
-		entries := r.strings(r.count())
-		c.strs = make([]string, n)
-		for i := range c.strs {
+		c.dict = r.strings(r.count())
+		c.codes = make([]uint32, n)
+		for i := range c.codes {
 			at := r.uvarint()
-			if at >= uint64(len(entries)) {
+			if at >= uint64(len(c.dict)) {
 				return nil, errColumn
 			}
-			c.strs[i] = entries[at]
+			c.codes[i] = uint32(at)
 		}
 	default:
 		c.strs = r.strings(n)
 	}
-	if r.err != nil || len(r.b) > 0 || c.kind != kindReal && len(c.ints)+len(c.strs) != n {
+	if r.err != nil || len(r.b) > 0 || len(c.ints)+len(c.floats)+len(c.strs)+len(c.codes) != n {
 		return nil, errColumn
 	}
 	return c, nil

@@ -57,6 +57,9 @@ func (t *table) check(rows []telemetry.Row, now time.Time) (checked, error) {
 		source := "Azure"
 		for name, v := range given {
 			at, ok := t.index[name]
+			if real, alias := t.aliases[name]; !ok && alias {
+				at, ok = t.index[real], true
+			}
 			if !ok {
 				return out, fmt.Errorf("row %d of table %s: %w: %q", n, t.name, ErrColumn, name)
 			}

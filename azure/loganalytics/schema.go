@@ -47,6 +47,9 @@ type declaration struct {
 	columns  string
 	resource bool // rows belong to a resource: _ResourceId and _SubscriptionId
 	free     bool // ingestion is not billed
+	// aliases are further names of columns, as "alias=column": spellings that
+	// queries in circulation use. They are hidden.
+	aliases string
 }
 
 // columnDef is one column of a table.
@@ -63,6 +66,7 @@ type table struct {
 	name    string
 	columns []columnDef
 	index   map[string]int
+	aliases map[string]string
 	free    bool
 	// positions of the standard columns; resource and subscription are -1
 	// where the table has none.
@@ -92,7 +96,7 @@ func schemas() (map[string]*table, error) {
 }
 
 func (d declaration) table() (*table, error) {
-	t := &table{name: d.name, index: map[string]int{}, free: d.free, resource: -1, subscription: -1}
+	t := &table{name: d.name, index: map[string]int{}, aliases: map[string]string{}, free: d.free, resource: -1, subscription: -1}
 	var errs []error
 	add := func(name string, k kind, hidden bool) int {
 		if _, twice := t.index[name]; twice || !columnName.MatchString(name) {
@@ -125,5 +129,13 @@ func (d declaration) table() (*table, error) {
 	t.billed = add("_BilledSize", kindReal, true)
 	t.received = add("_TimeReceived", kindDateTime, true)
 	t.item = add("_ItemId", kindString, true)
+	for alias := range strings.FieldsSeq(d.aliases) {
+		name, column, _ := strings.Cut(alias, "=")
+		_, taken := t.index[name]
+		if _, ok := t.index[column]; !ok || taken || !columnName.MatchString(name) {
+			errs = append(errs, fmt.Errorf("table %s: alias %q does not fit", d.name, alias))
+		}
+		t.aliases[name] = column
+	}
 	return t, errors.Join(errs...)
 }

@@ -83,10 +83,16 @@ type segment struct {
 	path     string
 	identity string
 	key      [32]byte // of the workspace's segments
-	through  uint64   // newest record of the write-ahead log that it covers
-	min, max int64
-	rows     int
-	size     int64
+	// It covers the table's rows of the write-ahead log's records after
+	// `after` up to `through`.
+	after, through uint64
+	min, max       int64
+	rows           int
+	size           int64
+
+	// readers and doomed are guarded by the table's lock.
+	readers int
+	doomed  bool
 
 	once   sync.Once
 	foot   footer
@@ -270,7 +276,7 @@ func (s *segment) readFooter(f io.ReaderAt) error {
 	if s.aead, err = segmentCipher(s.key, head[len(segmentMagic):]); err != nil {
 		return err
 	}
-	text, err := s.chunk(f, footerChunk, [2]int64{int64(binary.BigEndian.Uint64(trailer)), int64(binary.BigEndian.Uint32(trailer[8:]))})
+	text, err := s.chunk(f, &unpacker{}, footerChunk, [2]int64{int64(binary.BigEndian.Uint64(trailer)), int64(binary.BigEndian.Uint32(trailer[8:]))})
 	if err != nil {
 		return err
 	}
@@ -296,7 +302,7 @@ func (s *segment) readFooter(f io.ReaderAt) error {
 }
 
 // chunk reads, opens and unpacks chunk n.
-func (s *segment) chunk(f io.ReaderAt, n uint32, at [2]int64) ([]byte, error) {
+func (s *segment) chunk(f io.ReaderAt, unpack *unpacker, n uint32, at [2]int64) ([]byte, error) {
 	if at[0] < 0 || at[1] <= 0 || at[0]+at[1] > s.size {
 		return nil, s.broken("chunk %d lies outside the file", n)
 	}
@@ -308,16 +314,29 @@ func (s *segment) chunk(f io.ReaderAt, n uint32, at [2]int64) ([]byte, error) {
 	if err != nil {
 		return nil, s.broken("chunk %d was changed, or sealed with another key", n)
 	}
-	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxChunk))
+	plain, err := unpack.inflate(packed)
 	if err != nil {
 		return nil, s.broken("chunk %d does not unpack", n)
 	}
 	return plain, nil
 }
 
+// unpacker reuses the decompressor's tables within one scan.
+type unpacker struct{ r io.ReadCloser }
+
+func (u *unpacker) inflate(packed []byte) ([]byte, error) {
+	src := bytes.NewReader(packed)
+	if u.r == nil {
+		u.r = flate.NewReader(src)
+	} else if err := u.r.(flate.Resetter).Reset(src, nil); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(u.r, maxChunk))
+}
+
 // scan reads the named columns (positions in the schema) of the row groups
 // that may hold rows in r, and calls fn with each group.
-func (s *segment) scan(ctx context.Context, columns []int, r timeRange, stats *scanStats, fn func(batch) error) error {
+func (s *segment) scan(ctx context.Context, columns []int, r timeRange, unpack *unpacker, stats *scanStats, fn func(batch) error) error {
 	f, err := os.Open(s.path)
 	if err != nil {
 		return fmt.Errorf("open segment: %w", err)
@@ -339,7 +358,7 @@ func (s *segment) scan(ctx context.Context, columns []int, r timeRange, stats *s
 			if !ok {
 				continue
 			}
-			plain, err := s.chunk(f, g.First+uint32(at), g.Chunks[at])
+			plain, err := s.chunk(f, unpack, g.First+uint32(at), g.Chunks[at])
 			if err != nil {
 				return err
 			}

@@ -165,32 +165,33 @@ func (s *store) list(ts *tableStore) error {
 		ts.segments = append(ts.segments, seg)
 		ts.through = max(ts.through, seg.through)
 	}
-	return nil
+	return ts.dropMerged()
 }
 
 func (s *store) tableDir(name string) string { return filepath.Join(s.dir, "segments", name) }
 
-// newSegment names a segment: through, min and max time, rows.
-func (s *store) newSegment(t *table, through uint64, min, max int64, rows int) *segment {
-	name := fmt.Sprintf("%016x-%016x-%016x-%x%s", through, min, max, rows, segmentSuffix)
+// newSegment names a segment: the log's records that it covers, min and max
+// time, rows.
+func (s *store) newSegment(t *table, after, through uint64, b batch) *segment {
+	name := fmt.Sprintf("%016x-%016x-%016x-%016x-%x%s", through, after, b.min, b.max, b.rows, segmentSuffix)
 	return &segment{table: t, path: filepath.Join(s.tableDir(t.name), name), identity: s.id + "/" + t.name + "/" + name,
-		key: s.key, through: through, min: min, max: max, rows: rows}
+		key: s.key, after: after, through: through, min: b.min, max: b.max, rows: b.rows}
 }
 
 func (s *store) parseSegment(t *table, e fs.DirEntry) (*segment, error) {
 	stranger := fmt.Errorf("%s in table %s of workspace %s is not a segment's name", e.Name(), t.name, s.id)
 	parts := strings.Split(strings.TrimSuffix(e.Name(), segmentSuffix), "-")
-	if len(parts) != 4 || !strings.HasSuffix(e.Name(), segmentSuffix) {
+	if len(parts) != 5 || !strings.HasSuffix(e.Name(), segmentSuffix) {
 		return nil, stranger
 	}
-	var n [4]uint64
+	var n [5]uint64
 	for i, p := range parts {
 		var err error
 		if n[i], err = strconv.ParseUint(p, 16, 63); err != nil {
 			return nil, stranger
 		}
 	}
-	seg := s.newSegment(t, n[0], int64(n[1]), int64(n[2]), int(n[3]))
+	seg := s.newSegment(t, n[1], n[0], batch{min: int64(n[2]), max: int64(n[3]), rows: int(n[4])})
 	info, err := e.Info()
 	if err != nil {
 		return nil, err
@@ -305,7 +306,10 @@ func (s *store) seal(ctx context.Context) error {
 		s.mu.Unlock()
 		return errors.Join(errs...)
 	}
-	return s.wal.Drop(through + 1)
+	if err := s.wal.Drop(through + 1); err != nil {
+		return err
+	}
+	return s.merge(ctx)
 }
 
 // freeze swaps every memtable that has rows for an empty one, and returns the
@@ -335,9 +339,9 @@ func (s *store) sealTable(ctx context.Context, ts *tableStore) error {
 			ts.mu.Unlock()
 			return nil
 		}
-		next := ts.frozen[0]
+		next, after := ts.frozen[0], ts.through
 		ts.mu.Unlock()
-		seg := s.newSegment(ts.schema, next.through, next.min, next.max, next.rows)
+		seg := s.newSegment(ts.schema, after, next.through, next.batch)
 		if err := seg.write(ctx, next.batch); err != nil {
 			return err
 		}
@@ -362,6 +366,8 @@ func (s *store) due() bool {
 
 // retain removes segments whose newest row is older than before.
 func (s *store) retain(before time.Time) error {
+	s.sealing.Lock()
+	defer s.sealing.Unlock()
 	limit := ticks(before)
 	var errs []error
 	for _, ts := range s.tables {
@@ -376,13 +382,50 @@ func (s *store) retain(before time.Time) error {
 		}
 		ts.segments = keep
 		ts.mu.Unlock()
-		for _, seg := range gone {
-			if err := os.Remove(seg.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
-			}
-		}
+		errs = append(errs, ts.remove(gone))
 	}
 	return errors.Join(errs...)
+}
+
+// remove deletes the files of segments that are not in the list any more; one
+// that a query is reading goes when the query ends.
+func (ts *tableStore) remove(segments []*segment) error {
+	ts.mu.Lock()
+	var now []*segment
+	for _, seg := range segments {
+		if seg.doomed = true; seg.readers == 0 {
+			now = append(now, seg)
+		}
+	}
+	ts.mu.Unlock()
+	var errs []error
+	for _, seg := range now {
+		errs = append(errs, os.Remove(seg.path))
+	}
+	return errors.Join(errs...)
+}
+
+// acquire is the list of segments, none of which goes away before release. The
+// caller holds mu.
+func (ts *tableStore) acquire() []*segment {
+	for _, seg := range ts.segments {
+		seg.readers++
+	}
+	return ts.segments
+}
+
+func (ts *tableStore) release(segments []*segment) {
+	ts.mu.Lock()
+	var gone []*segment
+	for _, seg := range segments {
+		if seg.readers--; seg.readers == 0 && seg.doomed {
+			gone = append(gone, seg)
+		}
+	}
+	ts.mu.Unlock()
+	for _, seg := range gone {
+		_ = os.Remove(seg.path) // if not, the next start finds it superseded or too old
+	}
 }
 
 func (s *store) close() error { return s.wal.Close() }
@@ -399,7 +442,7 @@ func (st *scanStats) addBytes(n int64) { st.bytes.Add(n) }
 // outside r may be among them.
 func (s *store) scan(ctx context.Context, ts *tableStore, columns []int, r timeRange, stats *scanStats, fn func(batch) error) error {
 	ts.mu.Lock()
-	segments := ts.segments
+	segments := ts.acquire()
 	memory := make([]batch, 0, len(ts.frozen)+1)
 	for _, f := range ts.frozen {
 		memory = append(memory, f.batch)
@@ -408,22 +451,21 @@ func (s *store) scan(ctx context.Context, ts *tableStore, columns []int, r timeR
 		memory = append(memory, ts.hot.snapshot())
 	}
 	ts.mu.Unlock()
+	defer ts.release(segments)
 
 	read := func(b batch) error {
 		stats.rows.Add(int64(b.rows))
 		return fn(b)
 	}
 	stats.segments.Add(int64(len(segments) + len(memory)))
+	unpack := &unpacker{}
 	for _, seg := range segments {
 		stats.rowsTotal.Add(int64(seg.rows))
 		if !r.overlaps(seg.min, seg.max) {
 			continue
 		}
 		stats.segmentsRead.Add(1)
-		if err := seg.scan(ctx, columns, r, stats, read); err != nil {
-			if errors.Is(err, fs.ErrNotExist) && s.retired(ts, seg) {
-				continue // retention took it after the query began
-			}
+		if err := seg.scan(ctx, columns, r, unpack, stats, read); err != nil {
 			return err
 		}
 	}
@@ -441,10 +483,4 @@ func (s *store) scan(ctx context.Context, ts *tableStore, columns []int, r timeR
 		}
 	}
 	return nil
-}
-
-func (s *store) retired(ts *tableStore, seg *segment) bool {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	return !slices.Contains(ts.segments, seg)
 }

@@ -66,7 +66,7 @@ func rowsOf(t testing.TB, s *store, name string, r timeRange, columns ...string)
 				case c.floats != nil:
 					cells = append(cells, fmt.Sprint(c.floats[i]))
 				default:
-					cells = append(cells, c.strs[i])
+					cells = append(cells, c.str(i))
 				}
 			}
 			out = append(out, strings.Join(cells, "|"))
@@ -422,8 +422,90 @@ func FuzzAColumnNeverPanics(f *testing.F) {
 			return
 		}
 		c, err := decodeColumn(kind(k), n, b)
-		if err == nil && len(c.ints)+len(c.floats)+len(c.strs) != n {
-			t.Fatalf("%d values of %d", len(c.ints)+len(c.floats)+len(c.strs), n)
+		if err == nil && len(c.ints)+len(c.floats)+len(c.strs)+len(c.codes) != n {
+			t.Fatalf("not %d values", n)
 		}
 	})
+}
+
+func TestADaysSegmentsAreMergedWhenItIsOverAndNothingIsLostToAKillBetween(t *testing.T) {
+	dir, c := t.TempDir(), newClock()
+	s := storeIn(t, dir, c, 1<<20)
+	var want []string
+	for i := range 20 {
+		name := fmt.Sprintf("c%d", i)
+		emit(t, s, "Heartbeat", telemetry.Row{"Computer": name, "RemoteIPLatitude": float64(i), "IsGatewayInstalled": i%2 == 0})
+		want = append(want, fmt.Sprintf("%s|%d|%d|∅", name, i, (i+1)%2))
+		c.add(3 * time.Hour)
+		if err := s.seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	columns := []string{"Computer", "RemoteIPLatitude", "IsGatewayInstalled", "RemoteIPLongitude"}
+	equal(t, "merged", rowsOf(t, s, "Heartbeat", allTime, columns...), want)
+	// From 24 Nov 12:30 to 26 Nov 21:30: two whole days in one file each, and
+	// the eight of the third.
+	var names []string
+	for _, seg := range s.tables["Heartbeat"].segments {
+		names = append(names, filepath.Base(seg.path))
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "segments", "Heartbeat", "*"))
+	if err != nil || len(files) != len(names) || len(files) > 10 {
+		t.Fatalf("%d files, %d segments: %v", len(files), len(names), names)
+	}
+
+	// A merge that was killed before it removed its sources leaves both.
+	ts := s.tables["Heartbeat"]
+	saved := map[string][]byte{}
+	for _, f := range files {
+		if saved[f], err = os.ReadFile(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.add(48 * time.Hour)
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(ts.segments) > 3 {
+		t.Errorf("%d segments are left of three days", len(ts.segments))
+	}
+	for f, b := range saved {
+		if err := os.WriteFile(f, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = s.close()
+	s = storeIn(t, dir, c, 1<<20)
+	equal(t, "after a kill", rowsOf(t, s, "Heartbeat", allTime, columns...), want)
+	if n := len(s.tables["Heartbeat"].segments); n > 3 {
+		t.Errorf("%d segments after a kill", n)
+	}
+}
+
+func TestAQueryKeepsTheSegmentsThatItReads(t *testing.T) {
+	dir, c := t.TempDir(), newClock()
+	s := storeIn(t, dir, c, 1<<20)
+	for i := range 4 {
+		emit(t, s, "Heartbeat", telemetry.Row{"Computer": fmt.Sprint(i)})
+		if err := s.seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.add(40 * 24 * time.Hour)
+	n := 0
+	err := s.scan(t.Context(), s.tables["Heartbeat"], nil, allTime, &scanStats{}, func(b batch) error {
+		if n += b.rows; n == 1 {
+			if err := s.seal(t.Context()); err != nil { // merges
+				return err
+			}
+			return s.retain(c.now()) // and removes
+		}
+		return nil
+	})
+	if err != nil || n != 4 {
+		t.Fatalf("got %d rows, %v; want 4", n, err)
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "segments", "Heartbeat", "*")); len(files) != 0 {
+		t.Errorf("left behind: %v", files)
+	}
 }

@@ -3,7 +3,7 @@ package loganalytics
 // resourceTables are the tables about resources of the estate.
 func resourceTables() []declaration {
 	return []declaration{
-		{name: "AZKVAuditLogs", resource: true, columns: `
+		{name: "AZKVAuditLogs", resource: true, aliases: "CallerIPAddress=CallerIpAddress", columns: `
 			string: AddressAuthorizationType Algorithm AppliedAssignmentId CallerIpAddress ClientInfo CorrelationId
 				HsmPoolResourceId Id OperationName OperationVersion RequestUri ResultDescription ResultSignature ResultType
 				SubnetId Tlsversion TrustedService

@@ -208,7 +208,11 @@ func TestOpenSSL(t *testing.T) {
 		}
 		certFile := write("cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate.Raw}))
 		keyFile := write("key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
-		for _, extra := range [][]string{{"-nodetach"}, {}, {"-nodetach", "-stream", "-indef"}, {"-nodetach", "-keyid"}, {"-nodetach", "-noattr"}} {
+		variants := [][]string{{"-nodetach"}, {}, {"-nodetach", "-stream", "-indef"}, {"-nodetach", "-keyid"}, {"-nodetach", "-noattr"}}
+		if _, ok := s.Key.(*rsa.PrivateKey); ok {
+			variants = append(variants, []string{"-nodetach", "-keyopt", "rsa_padding_mode:pss"})
+		}
+		for _, extra := range variants {
 			args := append([]string{"cms", "-sign", "-binary", "-md", "sha256", "-outform", "DER",
 				"-in", in, "-signer", certFile, "-inkey", keyFile}, extra...)
 			e, err := ParseCMS(run(args...))
@@ -435,4 +439,124 @@ func FuzzToDER(f *testing.F) {
 			t.Fatalf("DER did not stay the same: %v", err)
 		}
 	})
+}
+
+// resealed edits the parts of a signed message and packs it again.
+func resealed(t *testing.T, s *CMSSigner, edit func(*signedData, *signerInfo)) *Envelope {
+	t.Helper()
+	der, err := s.Sign(t.Context(), []byte("content"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := ParseCMS(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit(&e.sd, &e.si)
+	return e
+}
+
+func TestWhatASignatureMustName(t *testing.T) {
+	s, other := newSigner(t, "IE", "upload"), newSigner(t, "IE", "other")
+	// A message signed by one certificate's key that names another.
+	id, err := asn1.Marshal(issuerAndSerial{asn1.RawValue{FullBytes: other.Certificate.RawIssuer}, other.Certificate.SerialNumber})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := resealed(t, s, func(_ *signedData, si *signerInfo) { si.ID = asn1.RawValue{FullBytes: id} }).Open(); !errors.Is(err, BadSignature) {
+		t.Errorf("another signer named: got %v, want %v", err, BadSignature)
+	}
+	// Signed attributes without the digest: the signature is right, but says
+	// nothing about the content.
+	attrs, err := signedAttributes([]byte("content"), start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set asn1.RawValue
+	if err := unmarshal(attrs, &set); err != nil {
+		t.Fatal(err)
+	}
+	list, err := elements(set.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for drop := range list {
+		kept := slices.Delete(slices.Clone(list), drop, drop+1)
+		if bytes.Contains(list[drop], mustMarshal(t, oidSigningTime())) {
+			continue
+		}
+		for _, twice := range []bool{false, true} {
+			chosen := kept
+			if twice {
+				chosen = append(slices.Clone(list), list[drop])
+			}
+			der := mustMarshal(t, asn1.RawValue{Tag: asn1.TagSet, IsCompound: true, Bytes: bytes.Join(chosen, nil)})
+			h := crypto.SHA256.New()
+			h.Write(der)
+			sig, err := s.Key.Sign(rand.Reader, h.Sum(nil), crypto.SHA256)
+			if err != nil {
+				t.Fatal(err)
+			}
+			der[0] = 0xA0
+			e := resealed(t, s, func(_ *signedData, si *signerInfo) {
+				si.Signature = sig
+				if err := unmarshal(der, &si.Attributes); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if _, err := e.Open(); !errors.Is(err, UnsupportedCMS) {
+				t.Errorf("attribute %d, twice %v: got %v, want %v", drop, twice, err, UnsupportedCMS)
+			}
+		}
+	}
+}
+
+func mustMarshal(t *testing.T, v any) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func TestContentOfAnotherType(t *testing.T) {
+	s := newSigner(t, "IE", "upload")
+	der, err := s.Sign(t.Context(), []byte("content"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := mustMarshal(t, oidData())
+	enveloped := bytes.Clone(data)
+	enveloped[len(enveloped)-1] = 3
+	// The first occurrence is the encapsulated type, the second the attribute.
+	first := bytes.Replace(der, data, enveloped, 1)
+	if _, err := ParseCMS(first); !errors.Is(err, NotData) {
+		t.Errorf("encapsulated: got %v, want %v", err, NotData)
+	}
+	at := bytes.LastIndex(der, data)
+	second := append(append(bytes.Clone(der[:at]), enveloped...), der[at+len(data):]...)
+	e, err := ParseCMS(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Open(); !errors.Is(err, NotData) {
+		t.Errorf("attribute: got %v, want %v", err, NotData)
+	}
+}
+
+func TestWeakKeysAreRefused(t *testing.T) {
+	small, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]crypto.Signer{"RSA 2048": small, "P-224": p224} {
+		if _, err := NewCSCA(t.Context(), key, Subject{Country: "IE", CommonName: "CSCA"}, start); !errors.Is(err, UnsupportedKey) {
+			t.Errorf("%s: got %v, want %v", name, err, UnsupportedKey)
+		}
+	}
 }

@@ -133,7 +133,7 @@ func tenantConfig() entra.Config {
 	}
 }
 
-func newWorld(t *testing.T, change ...func(*entra.Config)) *world {
+func newWorld(t testing.TB, change ...func(*entra.Config)) *world {
 	t.Helper()
 	w := &world{rows: &rows{}, time: time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC), calls: map[string]int{}}
 	var err error
@@ -147,7 +147,7 @@ func newWorld(t *testing.T, change ...func(*entra.Config)) *world {
 }
 
 // start makes the server anew on the same database, as a restart would.
-func (w *world) start(t *testing.T, change ...func(*entra.Config)) {
+func (w *world) start(t testing.TB, change ...func(*entra.Config)) {
 	t.Helper()
 	key, err := signingKey()
 	if err != nil {

@@ -154,8 +154,8 @@ func (s *Server) byCode(ctx context.Context, r *http.Request, e exchange, c clie
 	if out.offline {
 		out.refresh = s.secret()
 		g.Challenge, g.RedirectURI, g.Nonce, g.TokenID = "", "", "", ""
-		if err := s.store.addRefresh(ctx, out.refresh, digestOf(code), c.app.ClientID, g, e.at, refreshLife); err != nil {
-			return answer{}, err
+		if err := s.store.addRefresh(ctx, out.refresh, code, c.app.ClientID, g, e.at, refreshLife); err != nil {
+			return answer{}, asGrantFailure(err)
 		}
 	}
 	return out, nil

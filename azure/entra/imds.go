@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -112,6 +113,11 @@ func (s *Server) serveIdentityToken(w http.ResponseWriter, r *http.Request, prin
 	})
 }
 
+// errNoIdentity has the text that azidentity's users search for.
+//
+//lint:ignore ST1005 the wire's spelling
+var errNoIdentity = errors.New("Identity not found")
+
 // pickIdentity finds the identity that the request selects among those
 // assigned.
 func (s *Server) pickIdentity(query map[string][]string, principalIDs []string) (*ManagedIdentity, error) {
@@ -136,9 +142,9 @@ func (s *Server) pickIdentity(query map[string][]string, principalIDs []string) 
 			return assigned[0], nil
 		}
 		if len(assigned) > 1 {
-			return nil, fmt.Errorf("multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request")
+			return nil, errors.New("multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request")
 		}
-		return nil, fmt.Errorf("Identity not found")
+		return nil, errNoIdentity
 	}
 	for _, m := range assigned {
 		if (clientID == "" || strings.EqualFold(clientID, m.ClientID)) &&
@@ -147,7 +153,7 @@ func (s *Server) pickIdentity(query map[string][]string, principalIDs []string) 
 			return m, nil
 		}
 	}
-	return nil, fmt.Errorf("Identity not found")
+	return nil, errNoIdentity
 }
 
 func (s *Server) mintIdentity(ctx context.Context, e exchange, m *ManagedIdentity, audience string) (minted, error) {

@@ -141,17 +141,42 @@ func (s *store) whyNotCode(ctx context.Context, digest []byte, client string) er
 	case used == 0:
 		return errGrantExpired
 	}
-	if err := s.revokeFamily(ctx, digest); err != nil {
+	if err := s.revokeCode(ctx, digest); err != nil {
 		return err
 	}
 	return errGrantReused
 }
 
-// addRefresh keeps the first refresh token of a family. The family's id is
-// the digest of the code that began it.
-func (s *store) addRefresh(ctx context.Context, token string, family []byte, client string, g grant, now time.Time, life time.Duration) error {
+// codeRevoked marks a code that was presented twice.
+const codeRevoked = -1
+
+func (s *store) revokeCode(ctx context.Context, digest []byte) error {
 	return s.inTx(ctx, func(tx *sql.Tx) error {
-		return insertRefresh(ctx, tx, token, family, client, g, now, life)
+		if _, err := tx.ExecContext(ctx, `UPDATE entra_code SET used = ? WHERE digest = ?`, codeRevoked, digest); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `DELETE FROM entra_refresh WHERE family = ?`, digest)
+		return err
+	})
+}
+
+// addRefresh keeps the first refresh token of a family. The family's id is
+// the digest of the code that began it. If the code was presented again
+// meanwhile there is no family to begin.
+func (s *store) addRefresh(ctx context.Context, token, code, client string, g grant, now time.Time, life time.Duration) error {
+	family := digestOf(code)
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		if err := insertRefresh(ctx, tx, token, family, client, g, now, life); err != nil {
+			return err
+		}
+		var used int64
+		if err := tx.QueryRowContext(ctx, `SELECT used FROM entra_code WHERE digest = ?`, family).Scan(&used); err != nil {
+			return err
+		}
+		if used == codeRevoked {
+			return errGrantReused
+		}
+		return nil
 	})
 }
 

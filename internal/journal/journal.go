@@ -125,7 +125,7 @@ type batch struct {
 // torn tail, and reads only the newest segment: damage in older ones is found
 // by Read and Verify.
 func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("open journal %s: %w", dir, err)
 	}
 	release, err := lockDir(dir)
@@ -372,6 +372,24 @@ func (j *Journal) rotate() error {
 	j.segments = append(j.segments, s)
 	j.mu.Unlock()
 	return nil
+}
+
+// makeDir makes dir and sees to it that the entry of each directory it made is
+// durable, since a record in a directory that is lost would be lost too.
+func makeDir(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
 }
 
 func syncDir(dir string) error {

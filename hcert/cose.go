@@ -150,6 +150,9 @@ func (s *Sign1) parseProtected(l Limits) error {
 	return nil
 }
 
+// maxKID bounds a kid, which lands in error texts; it has 8 bytes.
+const maxKID = 64
+
 // COSE header labels (RFC 9052, §3.1).
 const (
 	headerAlg  = 1
@@ -217,6 +220,9 @@ func (s *Sign1) readHeader(r *reader, label int64, protected bool) error {
 		kid, err := r.byteString("kid")
 		if err != nil {
 			return err
+		}
+		if len(kid) > maxKID {
+			return refuse(StageCOSE, TooLarge, "kid")
 		}
 		if protected || s.KID == "" {
 			s.KID = KID(kid)

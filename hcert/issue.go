@@ -36,6 +36,10 @@ type IssuerConfig struct {
 	// Signer holds the DSC's private key and signs digests: ASN.1 for ECDSA,
 	// PSS with a salt of 32 bytes for RSA.
 	Signer crypto.Signer
+	// SelfCheck verifies each signature before the certificate is handed out.
+	// It costs one verification, which is little beside a remote signer, and
+	// keeps what a confused signer returned out of circulation.
+	SelfCheck bool
 }
 
 // Issuer makes certificates with one document signer. It is safe for
@@ -47,6 +51,7 @@ type Issuer struct {
 	cert      *x509.Certificate
 	usage     Usage
 	signer    crypto.Signer
+	selfCheck bool
 	protected string
 	deflaters deflaters
 	buffers   sync.Pool // *bytes.Buffer
@@ -76,7 +81,7 @@ func NewIssuer(cfg IssuerConfig) (*Issuer, error) {
 		return fail(SignerFailed, "the signing key is not the one in the document signer certificate")
 	}
 	i := &Issuer{country: cfg.Country, alg: alg, kid: key.KID, cert: cfg.Certificate,
-		usage: key.Usage, signer: cfg.Signer}
+		usage: key.Usage, signer: cfg.Signer, selfCheck: cfg.SelfCheck}
 	b := appendHead(nil, cborMap, 2)
 	b = appendInt(appendInt(b, headerAlg), int64(alg))
 	b = appendBytes(appendInt(b, headerKID), []byte(key.KID))
@@ -220,6 +225,9 @@ func (i *Issuer) Issue(ctx context.Context, dcc *DCC, issuedAt, expires time.Tim
 	raw, err := SignDigest(ctx, i.signer, i.alg, digest)
 	if err != nil {
 		return nil, err
+	}
+	if i.selfCheck {
+		return d.Seal(raw)
 	}
 	return d.seal(raw)
 }

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"os"
@@ -113,7 +114,8 @@ func TestWhatIsNoVector(t *testing.T) {
 	}
 	for name, data := range map[string]string{
 		"broken":         `{`,
-		"wrong type":     `{"TESTCTX":{},"PREFIX":1}`,
+		"wrong type":     `{"TESTCTX":{},"PREFIX":1,"EXPECTEDRESULTS":{"EXPECTEDUNPREFIX":true}}`,
+		"no object":      `[]`,
 		"unknown flag":   `{"TESTCTX":{},"EXPECTEDRESULTS":{"EXPECTEDWEATHER":true}}`,
 		"no boolean":     `{"TESTCTX":{},"EXPECTEDRESULTS":{"EXPECTEDVERIFY":"maybe"}}`,
 		"nothing to run": `{"TESTCTX":{},"EXPECTEDRESULTS":{"EXPECTEDVERIFY":true}}`,
@@ -124,7 +126,7 @@ func TestWhatIsNoVector(t *testing.T) {
 		}
 	}
 	// Failure can be what is expected, and booleans may be quoted.
-	r, ok := Evaluate("x", []byte("\ufeff"+`{"TESTCTX":{},"EXPECTEDRESULTS":{"EXPECTEDVERIFY":"false"}}`))
+	r, ok := Evaluate("x", []byte("\ufeff"+`{"TESTCTX":{"VALIDATIONCLOCK":1},"EXPECTEDRESULTS":{"EXPECTEDVERIFY":"false","EXPECTEDDECODE":null}}`))
 	if !ok || !r.Passed() {
 		t.Errorf("an expected failure: %+v", r)
 	}
@@ -179,5 +181,27 @@ func TestTamperingIsSeen(t *testing.T) {
 		if !slices.Equal(failed, c.fail) {
 			t.Errorf("%s changed: %v failed, want %v; %v", c.name, failed, c.fail, r.Why)
 		}
+	}
+}
+
+func TestBase64InTheFormsOfTheFiles(t *testing.T) {
+	want := []byte{0xfb, 0xff, 0xbf, 1}
+	for name, text := range map[string]field{
+		"plain":            "+/+/AQ==",
+		"without padding":  "+/+/AQ",
+		"URL alphabet":     "-_-_AQ==",
+		"in lines":         "+/+/\r\nAQ==\n",
+		"with PEM armour":  "-----BEGIN CERTIFICATE-----\n+/+/AQ==\n-----END CERTIFICATE-----\n",
+		"as a data URL":    "data:image/png;base64,+/+/AQ==",
+		"between blanks":   " +/+/AQ== ",
+		"armour, CRLF":     "-----BEGIN CERTIFICATE-----\r\n+/+/AQ==\r\n-----END CERTIFICATE-----",
+		"padding in lines": "+/+/\nAQ\n==",
+	} {
+		if got, err := unbase64(text); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: got %x, %v, want %x", name, got, err, want)
+		}
+	}
+	if _, err := unbase64("?"); err == nil {
+		t.Error("a question mark was accepted")
 	}
 }

@@ -14,22 +14,41 @@ import (
 	"verdant/hcert/barcode"
 )
 
-// vector is a file of the format. Fields are optional.
+// vector is a file of the format. Fields are optional; an empty one counts as
+// absent.
 type vector struct {
 	JSON       json.RawMessage            `json:"JSON"`
-	CBOR       *string                    `json:"CBOR"`
-	COSE       *string                    `json:"COSE"`
-	Compressed *string                    `json:"COMPRESSED"`
-	Base45     *string                    `json:"BASE45"`
-	Prefix     *string                    `json:"PREFIX"`
-	Picture    *string                    `json:"2DCODE"`
+	CBOR       field                      `json:"CBOR"`
+	COSE       field                      `json:"COSE"`
+	Compressed field                      `json:"COMPRESSED"`
+	Base45     field                      `json:"BASE45"`
+	Prefix     field                      `json:"PREFIX"`
+	Picture    field                      `json:"2DCODE"`
 	Context    *testContext               `json:"TESTCTX"`
 	Results    map[string]json.RawMessage `json:"EXPECTEDRESULTS"`
 }
 
 type testContext struct {
-	Certificate string `json:"CERTIFICATE"`
-	Clock       string `json:"VALIDATIONCLOCK"`
+	Certificate field `json:"CERTIFICATE"`
+	Clock       field `json:"VALIDATIONCLOCK"`
+}
+
+// field is text; a value of another type becomes its JSON, so that one odd
+// field fails its own steps and not the whole file.
+type field string
+
+// UnmarshalJSON reads any value.
+func (f *field) UnmarshalJSON(data []byte) error {
+	var s string
+	switch {
+	case string(data) == "null":
+		*f = ""
+	case json.Unmarshal(data, &s) == nil:
+		*f = field(s)
+	default:
+		*f = field(data)
+	}
+	return nil
 }
 
 // run evaluates one vector. chain is what the text in PREFIX decodes to,
@@ -49,16 +68,16 @@ type run struct {
 func newRun(v *vector) *run {
 	r := &run{v: v}
 	d := new(hcert.Decoder)
-	if v.Prefix == nil {
+	if v.Prefix == "" {
 		r.chain, r.chainErr = &hcert.Unverified{}, errors.New("the file has no PREFIX")
 	} else {
-		r.chain, r.chainErr = d.Decode(*v.Prefix)
+		r.chain, r.chainErr = d.Decode(string(v.Prefix))
 	}
 	r.signed, r.signedErr = r.chain, r.chainErr
-	if v.COSE != nil {
+	if v.COSE != "" {
 		r.signed = &hcert.Unverified{}
 		var msg []byte
-		if msg, r.signedErr = unhex("COSE", *v.COSE); r.signedErr == nil {
+		if msg, r.signedErr = unhex("COSE", v.COSE); r.signedErr == nil {
 			r.signed, r.signedErr = d.DecodeCOSE(msg)
 		}
 	}
@@ -73,10 +92,10 @@ func newRun(v *vector) *run {
 	return r
 }
 
-func unhex(field, s string) ([]byte, error) {
-	b, err := hex.DecodeString(strings.TrimSpace(s))
+func unhex(name string, s field) ([]byte, error) {
+	b, err := hex.DecodeString(strings.TrimSpace(string(s)))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", field, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return b, nil
 }
@@ -149,7 +168,7 @@ func (r *run) encode() error {
 	if err := same(tree, back.Tree); err != nil {
 		return err
 	}
-	if r.v.CBOR == nil {
+	if r.v.CBOR == "" {
 		return nil
 	}
 	given, err := r.cbor()
@@ -159,15 +178,19 @@ func (r *run) encode() error {
 	return same(tree, given)
 }
 
-// cbor decodes the CBOR field, which holds the payload or the whole claim set.
+// cbor decodes the CBOR field, which holds the payload, the claim set around it
+// or the signed message around that.
 func (r *run) cbor() (map[string]any, error) {
-	data, err := unhex("CBOR", *r.v.CBOR)
+	data, err := unhex("CBOR", r.v.CBOR)
 	if err != nil {
 		return nil, err
 	}
 	p, err := hcert.ParsePayload(data, r.limits)
 	if err == nil {
 		return p.Tree, nil
+	}
+	if s, signErr := hcert.ParseSign1(data, r.limits); signErr == nil {
+		data = []byte(s.Payload)
 	}
 	c, claimsErr := hcert.ParseClaims(data, r.limits)
 	if claimsErr != nil {
@@ -183,19 +206,19 @@ func (r *run) cbor() (map[string]any, error) {
 // picture reads the code and compares it with PREFIX. Of a file without a
 // picture it draws PREFIX and reads that: the step is then about the text.
 func (r *run) picture() error {
-	if r.v.Prefix == nil {
+	if r.v.Prefix == "" {
 		return errors.New("the file has no PREFIX")
 	}
 	var data []byte
-	if r.v.Picture == nil {
+	if r.v.Picture == "" {
 		var buf bytes.Buffer
-		if err := barcode.WriteQR(&buf, *r.v.Prefix, 600); err != nil {
+		if err := barcode.WriteQR(&buf, string(r.v.Prefix), 600); err != nil {
 			return err
 		}
 		data = buf.Bytes()
 	} else {
 		var err error
-		if data, err = unbase64(*r.v.Picture); err != nil {
+		if data, err = unbase64(r.v.Picture); err != nil {
 			return fmt.Errorf("2DCODE: %w", err)
 		}
 	}
@@ -203,47 +226,56 @@ func (r *run) picture() error {
 	if err != nil {
 		return err
 	}
-	if text != *r.v.Prefix {
+	if text != string(r.v.Prefix) {
 		return errors.New("the code in the picture differs from PREFIX")
 	}
 	return nil
 }
 
-func unbase64(s string) ([]byte, error) {
+// unbase64 reads either alphabet of base64 with or without padding, line
+// breaks, PEM armour or the start of a data URL.
+func unbase64(f field) ([]byte, error) {
+	s := string(f)
 	if _, data, ok := strings.Cut(s, ";base64,"); ok {
 		s = data
 	}
 	var b strings.Builder
-	for _, line := range strings.Split(s, "\n") {
-		if !strings.HasPrefix(line, "-----") { // PEM armour
-			b.WriteString(strings.Map(func(r rune) rune {
-				if r == ' ' || r == '\r' || r == '\t' || r == '=' {
-					return -1
-				}
-				return r
-			}, line))
+	for line := range strings.Lines(s) {
+		if strings.HasPrefix(line, "-----") {
+			continue
 		}
+		b.WriteString(strings.Map(func(r rune) rune {
+			switch r {
+			case ' ', '\r', '\n', '\t', '=':
+				return -1
+			case '-':
+				return '+'
+			case '_':
+				return '/'
+			}
+			return r
+		}, line))
 	}
 	return base64.RawStdEncoding.DecodeString(b.String())
 }
 
 func (r *run) unprefix() error {
-	if r.v.Prefix == nil {
+	if r.v.Prefix == "" {
 		return errors.New("the file has no PREFIX")
 	}
-	encoded, err := hcert.Unprefix(*r.v.Prefix)
+	encoded, err := hcert.Unprefix(string(r.v.Prefix))
 	if err != nil {
 		return err
 	}
-	if r.v.Base45 != nil && encoded != *r.v.Base45 {
+	if r.v.Base45 != "" && encoded != string(r.v.Base45) {
 		return errors.New("PREFIX without HC1: differs from BASE45")
 	}
 	return nil
 }
 
 func (r *run) compressed() ([]byte, error) {
-	if r.v.Base45 != nil {
-		return hcert.DecodeBase45(*r.v.Base45)
+	if r.v.Base45 != "" {
+		return hcert.DecodeBase45(string(r.v.Base45))
 	}
 	if r.chain.Compressed == nil {
 		return nil, r.chainErr
@@ -256,10 +288,10 @@ func (r *run) base45() error {
 	if err != nil {
 		return err
 	}
-	if r.v.Compressed == nil {
+	if r.v.Compressed == "" {
 		return nil
 	}
-	want, err := unhex("COMPRESSED", *r.v.Compressed)
+	want, err := unhex("COMPRESSED", r.v.Compressed)
 	if err != nil {
 		return err
 	}
@@ -272,8 +304,8 @@ func (r *run) base45() error {
 func (r *run) compression() error {
 	var data []byte
 	var err error
-	if r.v.Compressed != nil {
-		data, err = unhex("COMPRESSED", *r.v.Compressed)
+	if r.v.Compressed != "" {
+		data, err = unhex("COMPRESSED", r.v.Compressed)
 	} else {
 		data, err = r.compressed()
 	}
@@ -284,10 +316,10 @@ func (r *run) compression() error {
 	if err != nil {
 		return err
 	}
-	if r.v.COSE == nil {
+	if r.v.COSE == "" {
 		return nil
 	}
-	want, err := unhex("COSE", *r.v.COSE)
+	want, err := unhex("COSE", r.v.COSE)
 	if err != nil {
 		return err
 	}
@@ -355,7 +387,7 @@ func (r *run) expiration() error {
 	if r.v.Context == nil || r.v.Context.Clock == "" {
 		return errors.New("the file has no VALIDATIONCLOCK")
 	}
-	at, err := parseClock(r.v.Context.Clock)
+	at, err := parseClock(string(r.v.Context.Clock))
 	if err != nil {
 		return err
 	}

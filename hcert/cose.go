@@ -265,7 +265,7 @@ func (s *Sign1) SigStructure() []byte {
 	return appendSigStructure(nil, s.Protected, s.Payload)
 }
 
-func appendSigStructure(b []byte, protected, payload string) []byte {
+func appendSigStructure[T string | []byte](b []byte, protected string, payload T) []byte {
 	b = append(b, 0x84)
 	b = appendText(b, "Signature1")
 	b = append(appendHead(b, cborBytes, uint64(len(protected))), protected...)

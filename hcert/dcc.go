@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"sort"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -373,11 +373,12 @@ func appendTree(b []byte, v any) ([]byte, error) {
 		}
 		return b, nil
 	case map[string]any:
-		keys := make([]string, 0, len(v))
+		var few [16]string
+		keys := few[:0]
 		for k := range v {
 			keys = append(keys, k)
 		}
-		sort.Strings(keys)
+		slices.Sort(keys)
 		b = appendHead(b, cborMap, uint64(len(keys)))
 		var err error
 		for _, k := range keys {

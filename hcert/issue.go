@@ -10,11 +10,8 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
-	"encoding/asn1"
 	"errors"
 	"fmt"
-	"math/big"
-	"sync"
 	"time"
 )
 
@@ -53,8 +50,6 @@ type Issuer struct {
 	signer    crypto.Signer
 	selfCheck bool
 	protected string
-	deflaters deflaters
-	buffers   sync.Pool // *bytes.Buffer
 }
 
 // NewIssuer checks that signer and certificate belong together.
@@ -122,6 +117,7 @@ type Draft struct {
 	issuer  *Issuer
 	payload []byte // the claims
 	sig     []byte // Sig_structure
+	hash    [sha256.Size]byte
 }
 
 // Issued is a finished certificate.
@@ -164,13 +160,13 @@ func (i *Issuer) Draft(dcc *DCC, issuedAt, expires time.Time) (*Draft, error) {
 	if err != nil {
 		return nil, &Error{Stage: StageIssue, Reason: BadCBOR, Cause: err}
 	}
-	sig := appendSigStructure(make([]byte, 0, len(b)+len(i.protected)+24), i.protected, string(b))
-	return &Draft{issuer: i, payload: b, sig: sig}, nil
+	sig := appendSigStructure(make([]byte, 0, len(b)+len(i.protected)+24), i.protected, b)
+	return &Draft{issuer: i, payload: b, sig: sig, hash: sha256.Sum256(sig)}, nil
 }
 
 // Hash returns the SHA-256 of the Sig_structure: what ES256 and PS256 sign,
 // and the certhash of the EU's wallet interface.
-func (d *Draft) Hash() [sha256.Size]byte { return sha256.Sum256(d.sig) }
+func (d *Draft) Hash() [sha256.Size]byte { return d.hash }
 
 // Seal adds the raw signature (r‖s for ECDSA) and checks it first, so that a
 // confused signer never puts an invalid certificate into circulation.
@@ -194,18 +190,13 @@ func (d *Draft) seal(signature []byte) (*Issued, error) {
 	msg = appendHead(msg, cborMap, 0)
 	msg = appendBytes(msg, d.payload)
 	msg = appendBytes(msg, signature)
-	buf, ok := i.buffers.Get().(*bytes.Buffer)
-	if !ok {
-		buf = new(bytes.Buffer)
-	}
-	defer i.buffers.Put(buf)
-	buf.Reset()
-	if err := i.deflaters.deflate(buf, msg); err != nil {
+	compressed, err := deflate(make([]byte, 0, len(msg)+len(msg)/8+16), msg)
+	if err != nil {
 		return nil, &Error{Stage: StageIssue, Reason: BadZlib, Cause: err}
 	}
-	out := make([]byte, 0, len(Prefix)+base45Len(buf.Len()))
-	out = appendBase45(append(out, Prefix...), buf.Bytes())
-	return &Issued{Text: string(out), COSE: msg, Hash: d.Hash(), KID: i.kid}, nil
+	out := make([]byte, 0, len(Prefix)+base45Len(len(compressed)))
+	out = appendBase45(append(out, Prefix...), compressed)
+	return &Issued{Text: string(out), COSE: msg, Hash: d.hash, KID: i.kid}, nil
 }
 
 // Issue makes a certificate. The times are cut to seconds.
@@ -219,8 +210,7 @@ func (i *Issuer) Issue(ctx context.Context, dcc *DCC, issuedAt, expires time.Tim
 		sum := sha512.Sum384(d.sig)
 		digest = sum[:]
 	} else {
-		sum := d.Hash()
-		digest = sum[:]
+		digest = d.hash[:]
 	}
 	raw, err := SignDigest(ctx, i.signer, i.alg, digest)
 	if err != nil {
@@ -276,16 +266,46 @@ func SignDigest(ctx context.Context, signer crypto.Signer, alg Algorithm, digest
 
 // rawECDSA turns an ASN.1 signature into r‖s of size bytes each.
 func rawECDSA(der []byte, size int) ([]byte, error) {
-	var sig struct{ R, S *big.Int }
-	rest, err := asn1.Unmarshal(der, &sig)
-	if err != nil || len(rest) > 0 {
-		return nil, errors.New("the signer's answer is not an ASN.1 ECDSA signature")
+	malformed := errors.New("the signer's answer is not an ASN.1 ECDSA signature")
+	body, rest, ok := derElement(der, 0x30)
+	if !ok || len(rest) > 0 {
+		return nil, malformed
 	}
-	if sig.R.Sign() <= 0 || sig.S.Sign() <= 0 || sig.R.BitLen() > size*8 || sig.S.BitLen() > size*8 {
-		return nil, errors.New("the signer's answer does not fit the curve")
+	r, rest, ok := derElement(body, 0x02)
+	if !ok {
+		return nil, malformed
+	}
+	s, rest, ok := derElement(rest, 0x02)
+	if !ok || len(rest) > 0 {
+		return nil, malformed
 	}
 	raw := make([]byte, 2*size)
-	sig.R.FillBytes(raw[:size])
-	sig.S.FillBytes(raw[size:])
+	for i, v := range [][]byte{r, s} {
+		if len(v) == 0 || v[0]&0x80 != 0 {
+			return nil, malformed
+		}
+		v = bytes.TrimLeft(v, "\x00")
+		if len(v) == 0 || len(v) > size {
+			return nil, errors.New("the signer's answer does not fit the curve")
+		}
+		copy(raw[(i+1)*size-len(v):], v)
+	}
 	return raw, nil
+}
+
+// derElement reads one element below 256 bytes.
+func derElement(in []byte, tag byte) (body, rest []byte, ok bool) {
+	if len(in) < 2 || in[0] != tag {
+		return nil, nil, false
+	}
+	n, in := int(in[1]), in[2:]
+	if n == 0x81 && len(in) > 0 {
+		n, in = int(in[0]), in[1:]
+	} else if n >= 0x80 {
+		return nil, nil, false
+	}
+	if n > len(in) {
+		return nil, nil, false
+	}
+	return in[:n], in[n:], true
 }

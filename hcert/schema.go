@@ -72,21 +72,28 @@ func profileFor(version string) *profile {
 	return p
 }
 
+// compareVersions compares three dotted numbers; what is no number counts as 0.
 func compareVersions(a, b string) int {
-	as, bs := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range 3 {
-		var x, y int
-		if i < len(as) {
-			x, _ = strconv.Atoi(as[i])
-		}
-		if i < len(bs) {
-			y, _ = strconv.Atoi(bs[i])
-		}
-		if x != y {
-			return x - y
+	for range 3 {
+		var x, y string
+		x, a, _ = strings.Cut(a, ".")
+		y, b, _ = strings.Cut(b, ".")
+		if d := versionNumber(x) - versionNumber(y); d != 0 {
+			return d
 		}
 	}
 	return 0
+}
+
+func versionNumber(s string) int {
+	n := 0
+	for i := range len(s) {
+		if !digit(s[i]) || n > 1<<20 {
+			return 0
+		}
+		n = n*10 + int(s[i]-'0')
+	}
+	return n
 }
 
 // Validate checks a payload as a verifier does: it must satisfy the schema

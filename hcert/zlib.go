@@ -5,7 +5,6 @@ import (
 	"compress/zlib"
 	"errors"
 	"io"
-	"sync"
 )
 
 // inflater keeps a zlib reader and its buffers for the next message: making
@@ -53,29 +52,4 @@ func Inflate(data []byte, l Limits) ([]byte, error) {
 	var f inflater
 	s, err := f.inflate(data, l.inflated())
 	return []byte(s), err
-}
-
-// deflaters keeps zlib writers between messages.
-type deflaters struct{ pool sync.Pool }
-
-func (d *deflaters) deflate(out *bytes.Buffer, data []byte) error {
-	z, ok := d.pool.Get().(*zlib.Writer)
-	if ok {
-		z.Reset(out)
-	} else {
-		// A certificate is too short and too varied for a longer search to find
-		// anything: every level gives the same size, this one in half the time.
-		var err error
-		if z, err = zlib.NewWriterLevel(out, zlib.BestSpeed); err != nil {
-			return err
-		}
-	}
-	if _, err := z.Write(data); err != nil {
-		return err
-	}
-	if err := z.Close(); err != nil {
-		return err
-	}
-	d.pool.Put(z)
-	return nil
 }

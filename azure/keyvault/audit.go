@@ -1,0 +1,267 @@
+package keyvault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"verdant/azure/rest"
+	"verdant/internal/conninfo"
+	"verdant/internal/telemetry"
+)
+
+// Table is the log table of the audit records.
+const Table = "AZKVAuditLogs"
+
+// auditEvent is one record of the journal: an AuditEvent of Azure's resource
+// log, without secrets and without what the caller sent.
+type auditEvent struct {
+	Time              time.Time       `json:"time"`
+	Category          string          `json:"category"`
+	ResourceID        string          `json:"resourceId"`
+	OperationName     string          `json:"operationName"`
+	OperationVersion  string          `json:"operationVersion"`
+	ResultType        string          `json:"resultType"`
+	ResultSignature   string          `json:"resultSignature"`
+	ResultDescription string          `json:"resultDescription,omitempty"`
+	DurationMs        int64           `json:"durationMs"`
+	CallerIPAddress   string          `json:"callerIpAddress"`
+	CorrelationID     string          `json:"correlationId"`
+	Identity          auditIdentity   `json:"identity"`
+	Properties        auditProperties `json:"properties"`
+}
+
+type auditIdentity struct {
+	Claim map[string]string `json:"claim,omitempty"`
+}
+
+type auditProperties struct {
+	ClientInfo        string         `json:"clientInfo"`
+	RequestURI        string         `json:"requestUri"`
+	ID                string         `json:"id,omitempty"`
+	HTTPStatusCode    int            `json:"httpStatusCode"`
+	Algorithm         string         `json:"algorithm,omitempty"`
+	TLSVersion        string         `json:"tlsVersion,omitempty"`
+	AddressAuthorized bool           `json:"isAddressAuthorized"`
+	AddressKind       string         `json:"addressAuthorizationType,omitempty"`
+	RbacChecked       bool           `json:"rbacChecked"`
+	RbacAuthorized    bool           `json:"isRbacAuthorized"`
+	AssignmentID      string         `json:"appliedAssignmentId,omitempty"`
+	PrivateEndpoint   string         `json:"privateEndpoint,omitempty"`
+	VNet              string         `json:"vnet,omitempty"`
+	Key               *keyProperties `json:"keyProperties,omitempty"`
+}
+
+// keyProperties describe the key of an operation.
+type keyProperties struct {
+	Type  string `json:"type"`
+	Size  int    `json:"size,omitempty"`
+	Curve string `json:"curve,omitempty"`
+}
+
+// record writes the request's audit record and returns when it is durable.
+func (s *Server) record(ctx context.Context, c *call, r *http.Request) error {
+	status := c.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	e := auditEvent{Time: c.start.UTC(), Category: "AuditEvent", ResourceID: strings.ToUpper(s.cfg.ResourceID), OperationName: c.op,
+		OperationVersion: apiVersion(r.URL.RawQuery), ResultType: "Success", ResultSignature: http.StatusText(status),
+		DurationMs: s.now().Sub(c.start).Milliseconds(), CallerIPAddress: c.source(r.RemoteAddr), CorrelationID: c.id,
+		Properties: auditProperties{ClientInfo: shorten(r.UserAgent()), RequestURI: s.requestURI(r), ID: c.objectID, HTTPStatusCode: status,
+			Algorithm: c.algorithm, TLSVersion: tlsVersion(r.TLS), AddressAuthorized: c.network, AddressKind: c.addressKind(),
+			RbacChecked: c.checked, RbacAuthorized: c.decision.Allowed, AssignmentID: c.decision.AssignmentID,
+			PrivateEndpoint: c.info.PrivateEndpoint, VNet: c.info.VNet, Key: c.key}}
+	if c.failure != nil {
+		e.ResultType, e.ResultDescription = "Failed", c.describe()
+	}
+	if e.Properties.ID == "" && c.name != "" {
+		e.Properties.ID = s.idOf(r.URL.Path)
+	}
+	if c.token {
+		e.Identity.Claim = map[string]string{"oid": c.caller.ObjectID, "appid": c.caller.AppID, "tid": c.caller.TenantID, "iss": c.caller.Issuer}
+		if c.caller.Name != "" {
+			e.Identity.Claim["upn"] = c.caller.Name
+		}
+		if c.caller.MIResource != "" {
+			e.Identity.Claim["xms_mirid"] = c.caller.MIResource
+		}
+	}
+	data, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encode the audit record: %w", err)
+	}
+	_, err = s.audit.Append(ctx, data)
+	return err
+}
+
+// describe says what went wrong. A wire error's text holds names at most; the
+// cause of an internal error comes from our own packages, which keep key
+// material and values out of errors.
+func (c *call) describe() string {
+	text := c.failure.Code
+	if c.failure.Inner != "" {
+		text += " (" + c.failure.Inner + ")"
+	}
+	text += ": " + c.failure.Message
+	if c.cause != nil {
+		text += " Cause: " + c.cause.Error()
+	}
+	return text
+}
+
+func (c *call) addressKind() string {
+	switch {
+	case !c.network:
+		return ""
+	case c.info.Kind == conninfo.PrivateEndpoint:
+		return "PrivateLink"
+	}
+	return "Bypass"
+}
+
+// requestURI is the address asked for, with no parameter but the api-version.
+func (s *Server) requestURI(r *http.Request) string {
+	path, _ := normalise(r.URL.Path)
+	uri := "https://" + s.host + (&url.URL{Path: path}).EscapedPath()
+	if len(uri) > 512 {
+		uri = uri[:512]
+	}
+	if v := apiVersion(r.URL.RawQuery); v != "" {
+		uri += "?api-version=" + v
+	}
+	return uri
+}
+
+// idOf is the identifier of the object that a path is about.
+func (s *Server) idOf(path string) string {
+	path, _ = normalise(path)
+	parts := strings.SplitN(strings.TrimPrefix(path, "/"), "/", 4)
+	if len(parts) < 2 || !validName(parts[1]) {
+		return ""
+	}
+	parts[0] = strings.TrimPrefix(parts[0], "deleted")
+	if len(parts) > 2 && validVersion(parts[2]) {
+		return s.url(parts[:3]...)
+	}
+	return s.url(parts[:2]...)
+}
+
+// apiVersion finds the api-version among a query's parameters; one that could
+// not be a version is left out.
+func apiVersion(rawQuery string) string {
+	query, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return ""
+	}
+	for name, values := range query {
+		if !strings.EqualFold(name, "api-version") || len(values) == 0 {
+			continue
+		}
+		for _, known := range Versions {
+			if values[0] == known {
+				return known
+			}
+		}
+	}
+	return ""
+}
+
+// row turns a record into a row of AZKVAuditLogs.
+func (e *auditEvent) row() telemetry.Row {
+	p := &e.Properties
+	row := telemetry.Row{
+		"TimeGenerated": e.Time, "OperationName": e.OperationName, "OperationVersion": e.OperationVersion,
+		"ResultType": e.ResultType, "ResultSignature": e.ResultSignature, "ResultDescription": e.ResultDescription,
+		"HttpStatusCode": int64(p.HTTPStatusCode), "DurationMs": e.DurationMs, "CallerIpAddress": e.CallerIPAddress, "CorrelationId": e.CorrelationID,
+		"Identity": map[string]any{"claim": e.Identity.Claim}, "RequestUri": p.RequestURI, "Id": p.ID, "ClientInfo": p.ClientInfo,
+		"Algorithm": p.Algorithm, "Tlsversion": p.TLSVersion, "IsAddressAuthorized": p.AddressAuthorized, "AddressAuthorizationType": p.AddressKind,
+		"AppliedAssignmentId": p.AssignmentID, "IsAccessPolicyMatch": false,
+		"Properties":   map[string]any{"privateEndpoint": p.PrivateEndpoint, "vnet": p.VNet},
+		"SourceSystem": "Azure", "_ResourceId": strings.ToLower(e.ResourceID), "_SubscriptionId": strings.ToLower(rest.Subscription(e.ResourceID)),
+	}
+	if p.RbacChecked {
+		row["IsRbacAuthorized"] = p.RbacAuthorized
+	}
+	if p.Key != nil {
+		row["KeyProperties"] = map[string]any{"type": p.Key.Type, "size": p.Key.Size, "curve": p.Key.Curve}
+	}
+	return row
+}
+
+const (
+	forwardBatch = 500
+	retryAfter   = 2 * time.Second
+)
+
+var errBatchFull = errors.New("batch is full")
+
+// forward sends the journal's records to the sink, in order and at least
+// once: the cursor moves after the sink has acknowledged. It ends with ctx.
+func (s *Server) forward(ctx context.Context) error {
+	for ctx.Err() == nil {
+		moved, err := s.forwardBatch(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			// The sink or the store is away for now; nothing is lost, the
+			// records stay in the journal.
+			wait(ctx, retryAfter)
+		case !moved && ctx.Err() == nil:
+			cursor, err := s.store.Cursor(ctx)
+			if err == nil {
+				err = s.audit.Wait(ctx, cursor)
+			}
+			if err != nil {
+				wait(ctx, retryAfter)
+			}
+		}
+	}
+	return nil
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+func (s *Server) forwardBatch(ctx context.Context) (moved bool, err error) {
+	cursor, err := s.store.Cursor(ctx)
+	if err != nil || s.audit.Last() <= cursor {
+		return false, err
+	}
+	var rows []telemetry.Row
+	last, seen := cursor, 0
+	mine := strings.ToUpper(s.cfg.ResourceID)
+	err = s.audit.Read(ctx, cursor+1, func(seq uint64, record []byte) error {
+		if seen == forwardBatch {
+			return errBatchFull
+		}
+		var e auditEvent
+		if err := json.Unmarshal(record, &e); err != nil {
+			return fmt.Errorf("audit record %d: %w", seq, err)
+		}
+		if e.ResourceID == mine { // the journal may be shared by vaults
+			rows = append(rows, e.row())
+		}
+		last, seen = seq, seen+1
+		return nil
+	})
+	if err != nil && !errors.Is(err, errBatchFull) {
+		return false, err
+	}
+	if len(rows) > 0 {
+		if err := s.sink.Emit(ctx, Table, rows...); err != nil {
+			return false, err
+		}
+	}
+	return last > cursor, s.store.SetCursor(ctx, last)
+}

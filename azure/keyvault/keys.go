@@ -1,0 +1,430 @@
+package keyvault
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/http"
+	"slices"
+	"strings"
+
+	"verdant/hsm"
+)
+
+// keyRecord is what the store keeps for a key version: no private part.
+type keyRecord struct {
+	Type       string     `json:"kty"` // RSA, RSA-HSM, EC, EC-HSM
+	Curve      string     `json:"crv,omitempty"`
+	N          b64        `json:"n,omitempty"`
+	E          b64        `json:"e,omitempty"`
+	X          b64        `json:"x,omitempty"`
+	Y          b64        `json:"y,omitempty"`
+	Ops        []string   `json:"key_ops"`
+	Token      hsm.KeyID  `json:"token"`
+	Exportable bool       `json:"exportable,omitempty"`
+	Managed    bool       `json:"managed,omitempty"`
+	Attributes attributes `json:"attributes"`
+	Tags       tags       `json:"tags,omitempty"`
+}
+
+func (k *keyRecord) hardware() bool { return strings.HasSuffix(k.Type, "-HSM") }
+
+func (k *keyRecord) properties() *keyProperties {
+	return &keyProperties{Type: k.Type, Size: 8 * len(k.N), Curve: k.Curve}
+}
+
+// jwk is a public JSON web key (RFC 7517) as the vault shows it.
+type jwk struct {
+	KID   string   `json:"kid"`
+	Type  string   `json:"kty"`
+	Ops   []string `json:"key_ops"`
+	N     b64      `json:"n,omitempty"`
+	E     b64      `json:"e,omitempty"`
+	Curve string   `json:"crv,omitempty"`
+	X     b64      `json:"x,omitempty"`
+	Y     b64      `json:"y,omitempty"`
+}
+
+type keyBundle struct {
+	Key        jwk           `json:"key"`
+	Attributes attributesOut `json:"attributes"`
+	Tags       tags          `json:"tags,omitempty"`
+	Managed    bool          `json:"managed,omitempty"`
+}
+
+type deletedKeyBundle struct {
+	deletion
+	keyBundle
+}
+
+type keyItem struct {
+	KID        string        `json:"kid"`
+	Attributes attributesOut `json:"attributes"`
+	Tags       tags          `json:"tags,omitempty"`
+	Managed    bool          `json:"managed,omitempty"`
+}
+
+type deletedKeyItem struct {
+	deletion
+	keyItem
+}
+
+func (s *Server) keyAttributes(k *keyRecord) attributesOut {
+	out := s.show(k.Attributes)
+	out.Exportable = &k.Exportable
+	out.HSMPlatform = "0"
+	if k.hardware() {
+		out.HSMPlatform = "2"
+	}
+	return out
+}
+
+func (s *Server) keyBundle(name, version string, k *keyRecord) keyBundle {
+	return keyBundle{Key: jwk{KID: s.url("keys", name, version), Type: k.Type, Ops: k.Ops, N: k.N, E: k.E, Curve: k.Curve, X: k.X, Y: k.Y},
+		Attributes: s.keyAttributes(k), Tags: k.Tags, Managed: k.Managed}
+}
+
+func (s *Server) keyItem(id string, k *keyRecord) keyItem {
+	return keyItem{KID: id, Attributes: s.keyAttributes(k), Tags: k.Tags, Managed: k.Managed}
+}
+
+// deletedKey shows a key in either state, for delete, recover and the deleted
+// family.
+func (s *Server) deletedKey(ctx context.Context, o Object) (any, error) {
+	o, v, err := s.store.Get(ctx, Keys, o.Name, "")
+	if err != nil {
+		return nil, err
+	}
+	var k keyRecord
+	if err := json.Unmarshal(v.Data, &k); err != nil {
+		return nil, fmt.Errorf("key %s: stored record: %w", o.Name, err)
+	}
+	bundle := s.keyBundle(o.Name, v.ID, &k)
+	if o.State == Live {
+		return bundle, nil
+	}
+	return deletedKeyBundle{s.deletion(o), bundle}, nil
+}
+
+// keyOps are the operations a key may be given, with those a type allows.
+var keyOps = map[string][]string{
+	"RSA": {"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"},
+	"EC":  {"sign", "verify"},
+}
+
+// checkOps checks key_ops against a key type and fills in the default. The
+// real service also takes "import" and "export", which name no operation of a
+// key here.
+func checkOps(ops []string, kty string) ([]string, error) {
+	all := keyOps[strings.TrimSuffix(kty, "-HSM")]
+	if len(ops) == 0 {
+		return all, nil
+	}
+	out := make([]string, 0, len(ops))
+	for _, op := range ops {
+		if !slices.Contains(all, op) {
+			return nil, badParameter("Property key_ops has an invalid value '%s' for a key of type %s.", shorten(op), kty)
+		}
+		if !slices.Contains(out, op) {
+			out = append(out, op)
+		}
+	}
+	return out, nil
+}
+
+type createKeyIn struct {
+	Type       string        `json:"kty"`
+	Size       *int          `json:"key_size"`
+	Curve      string        `json:"crv"`
+	Exponent   *int64        `json:"public_exponent"`
+	Ops        []string      `json:"key_ops"`
+	Attributes *attributesIn `json:"attributes"`
+	Tags       tags          `json:"tags"`
+	// ReleasePolicy is refused: secure key release is not offered.
+	ReleasePolicy json.RawMessage `json:"release_policy"`
+}
+
+// spec is the key that the token shall make.
+func (in *createKeyIn) spec(sku string) (hsm.KeySpec, error) {
+	switch in.Type {
+	case "RSA-HSM", "EC-HSM":
+		if sku != "premium" {
+			return hsm.KeySpec{}, badParameter("Keys of type %s need a vault of the premium SKU.", in.Type)
+		}
+	case "RSA", "EC":
+	case "":
+		return hsm.KeySpec{}, badParameter("Property kty is required.")
+	default:
+		return hsm.KeySpec{}, badParameter("Property kty has an invalid value '%s'.", shorten(in.Type))
+	}
+	if strings.HasPrefix(in.Type, "RSA") {
+		size := 2048
+		if in.Size != nil {
+			size = *in.Size
+		}
+		if size != 2048 && size != 3072 && size != 4096 {
+			return hsm.KeySpec{}, badParameter("Property key_size has an invalid value %d: an RSA key has 2048, 3072 or 4096 bits.", size)
+		}
+		if in.Exponent != nil && *in.Exponent != 65537 {
+			return hsm.KeySpec{}, badParameter("Property public_exponent has an invalid value: only 65537 is supported.")
+		}
+		if in.Curve != "" {
+			return hsm.KeySpec{}, badParameter("Property crv does not belong to a key of type %s.", in.Type)
+		}
+		return hsm.KeySpec{Type: hsm.RSA, Bits: size}, nil
+	}
+	curve := hsm.Curve(in.Curve)
+	switch curve {
+	case "":
+		curve = hsm.P256
+	case hsm.P256, hsm.P384, hsm.P521:
+	default:
+		return hsm.KeySpec{}, badParameter("Property crv has an invalid value '%s': P-256, P-384 and P-521 are supported.", shorten(in.Curve))
+	}
+	return hsm.KeySpec{Type: hsm.EC, Curve: curve}, nil
+}
+
+// common checks what create and import share.
+func commonKeyIn(attrs *attributesIn, t tags, releasePolicy json.RawMessage) error {
+	if attrs != nil && attrs.Exportable != nil && *attrs.Exportable || len(releasePolicy) > 0 && string(releasePolicy) != "null" {
+		return badParameter("Exportable keys and release policies are not supported by this vault.")
+	}
+	return errors.Join(attrs.check(), t.check())
+}
+
+func (s *Server) createKey(c *call, r *http.Request) (int, any, error) {
+	var in createKeyIn
+	if err := decode(r, &in, false); err != nil {
+		return 0, nil, err
+	}
+	spec, err := in.spec(s.cfg.SKU)
+	if err != nil {
+		return 0, nil, err
+	}
+	ops, err := checkOps(in.Ops, in.Type)
+	if err := errors.Join(err, commonKeyIn(in.Attributes, in.Tags, in.ReleasePolicy)); err != nil {
+		return 0, nil, err
+	}
+	record := keyRecord{Type: in.Type, Ops: ops, Attributes: in.Attributes.fresh(s.now().Unix()), Tags: in.Tags}
+	return s.addKey(c, r, record, func(ctx context.Context, id hsm.KeyID) (hsm.Key, error) { return s.token.Generate(ctx, id, spec) })
+}
+
+// addKey makes a key in the token and gives it to a new version of the name.
+func (s *Server) addKey(c *call, r *http.Request, record keyRecord, make func(context.Context, hsm.KeyID) (hsm.Key, error)) (int, any, error) {
+	ctx := r.Context()
+	if err := s.mayWrite(ctx, Keys, c.name); err != nil { // before the work of making a key
+		return 0, nil, err
+	}
+	k, abandon, err := s.newKey(ctx, func(id hsm.KeyID) (hsm.Key, error) { return make(ctx, id) })
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := record.take(k); err != nil {
+		abandon()
+		return 0, nil, err
+	}
+	v := Version{ID: newVersion(), Created: record.Attributes.Created}
+	name := c.name
+	err = s.update(ctx, c.name, func(tx Tx) error {
+		if managed, err := isManaged(tx, Keys, c.name); err != nil || managed {
+			return errors.Join(err, onlyIf(managed, managedBy("create", Keys)))
+		}
+		o, err := s.forWriting(tx, Keys, c.name)
+		if err != nil {
+			return err
+		}
+		name = o.Name
+		return errors.Join(add(tx, o, v, record), tx.Spare(k.ID()))
+	})
+	if err != nil {
+		abandon()
+		return 0, nil, err
+	}
+	c.objectID, c.key = s.url("keys", name, v.ID), record.properties()
+	return http.StatusOK, s.keyBundle(name, v.ID, &record), nil
+}
+
+// mayWrite refuses early what the transaction would refuse anyway.
+func (s *Server) mayWrite(ctx context.Context, kind Kind, name string) error {
+	o, _, err := s.store.Get(ctx, kind, name, "")
+	if errors.Is(err, ErrNoObject) {
+		return nil
+	}
+	if err == nil && o.State == Deleted && o.PurgeOn > s.now().Unix() {
+		return nameIsDeleted(kind, name)
+	}
+	return err
+}
+
+// take copies a key's public part into the record.
+func (k *keyRecord) take(key hsm.Key) error {
+	k.Token = key.ID()
+	return k.takePublic(key.Public())
+}
+
+func (k *keyRecord) takePublic(public crypto.PublicKey) error {
+	switch pub := public.(type) {
+	case *rsa.PublicKey:
+		k.N, k.E = pub.N.Bytes(), big.NewInt(int64(pub.E)).Bytes()
+	case *ecdsa.PublicKey:
+		point, err := pub.Bytes()
+		if err != nil {
+			return err
+		}
+		half := (len(point) - 1) / 2
+		k.Curve, k.X, k.Y = pub.Curve.Params().Name, point[1:1+half], point[1+half:]
+	default:
+		return fmt.Errorf("public key of type %T", public)
+	}
+	return nil
+}
+
+type importKeyIn struct {
+	HSM *bool `json:"Hsm"`
+	Key struct {
+		Type  string   `json:"kty"`
+		Ops   []string `json:"key_ops"`
+		Curve string   `json:"crv"`
+		N     b64      `json:"n"`
+		E     b64      `json:"e"`
+		D     b64      `json:"d"`
+		P     b64      `json:"p"`
+		Q     b64      `json:"q"`
+		X     b64      `json:"x"`
+		Y     b64      `json:"y"`
+		T     b64      `json:"key_hsm"`
+	} `json:"key"`
+	Attributes    *attributesIn   `json:"attributes"`
+	Tags          tags            `json:"tags"`
+	ReleasePolicy json.RawMessage `json:"release_policy"`
+}
+
+func (in *importKeyIn) wipe() {
+	for _, part := range []b64{in.Key.D, in.Key.P, in.Key.Q} {
+		clear(part)
+	}
+}
+
+func (s *Server) importKey(c *call, r *http.Request) (int, any, error) {
+	var in importKeyIn
+	if err := decode(r, &in, false); err != nil {
+		return 0, nil, err
+	}
+	defer in.wipe()
+	if len(in.Key.T) > 0 {
+		return 0, nil, badParameter("Property key_hsm is not supported: import the key as a JSON web key.")
+	}
+	family := strings.TrimSuffix(in.Key.Type, "-HSM")
+	if family != "RSA" && family != "EC" {
+		return 0, nil, badParameter("Property key.kty has an invalid value '%s'.", shorten(in.Key.Type))
+	}
+	kty := in.Key.Type
+	if in.HSM != nil && *in.HSM {
+		kty = family + "-HSM"
+	}
+	if kty != family && s.cfg.SKU != "premium" {
+		return 0, nil, badParameter("Keys of type %s need a vault of the premium SKU.", kty)
+	}
+	ops, err := checkOps(in.Key.Ops, kty)
+	if err := errors.Join(err, commonKeyIn(in.Attributes, in.Tags, in.ReleasePolicy)); err != nil {
+		return 0, nil, err
+	}
+	m, err := hsm.FromJWK(hsm.KeyType(family), hsm.JWK{N: in.Key.N, E: in.Key.E, D: in.Key.D, P: in.Key.P, Q: in.Key.Q,
+		Curve: hsm.Curve(in.Key.Curve), X: in.Key.X, Y: in.Key.Y})
+	if err != nil {
+		return 0, nil, badMaterial(err)
+	}
+	defer m.Wipe()
+	record := keyRecord{Type: kty, Ops: ops, Attributes: in.Attributes.fresh(s.now().Unix()), Tags: in.Tags}
+	return s.addKey(c, r, record, func(ctx context.Context, id hsm.KeyID) (hsm.Key, error) { return s.token.Import(ctx, id, m, false) })
+}
+
+// badMaterial makes a wire error of a refusal of package hsm, whose text says
+// what is wrong and nothing of the key.
+func badMaterial(err error) error {
+	if errors.Is(err, hsm.ErrMaterial) || errors.Is(err, hsm.ErrSpec) {
+		return badParameter("The key is not acceptable: %s.", shortenTo(err.Error(), 200))
+	}
+	return err
+}
+
+func shortenTo(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "…"
+	}
+	return s
+}
+
+func (s *Server) getKey(c *call, r *http.Request) (int, any, error) {
+	o, v, k, err := find[keyRecord](r.Context(), s, Keys, c.name, c.version)
+	if err != nil {
+		return 0, nil, err
+	}
+	c.objectID, c.key = s.url("keys", o.Name, v.ID), k.properties()
+	return http.StatusOK, s.keyBundle(o.Name, v.ID, k), nil
+}
+
+type updateKeyIn struct {
+	Ops           []string        `json:"key_ops"`
+	Attributes    *attributesIn   `json:"attributes"`
+	Tags          tags            `json:"tags"`
+	ReleasePolicy json.RawMessage `json:"release_policy"`
+}
+
+func (s *Server) updateKey(c *call, r *http.Request) (int, any, error) {
+	var in updateKeyIn
+	if err := decode(r, &in, true); err != nil {
+		return 0, nil, err
+	}
+	if err := commonKeyIn(in.Attributes, in.Tags, in.ReleasePolicy); err != nil {
+		return 0, nil, err
+	}
+	var body any
+	err := s.update(r.Context(), c.name, func(tx Tx) error {
+		o, v, k, err := change(tx, Keys, c.name, c.version, func(k *keyRecord) error {
+			if k.Managed {
+				return managedBy("update", Keys)
+			}
+			if in.Ops != nil {
+				ops, err := checkOps(in.Ops, k.Type)
+				if err != nil {
+					return err
+				}
+				k.Ops = ops
+			}
+			if in.Tags != nil {
+				k.Tags = in.Tags
+			}
+			k.Attributes.apply(in.Attributes, s.now().Unix())
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		c.objectID, c.key = s.url("keys", o.Name, v.ID), k.properties()
+		body = s.keyBundle(o.Name, v.ID, k)
+		return nil
+	})
+	return http.StatusOK, body, err
+}
+
+func (s *Server) rotateKey(c *call, r *http.Request) (int, any, error) {
+	_, _, old, err := find[keyRecord](r.Context(), s, Keys, c.name, "")
+	if err != nil {
+		return 0, nil, err
+	}
+	if old.Managed {
+		return 0, nil, managedBy("rotate", Keys)
+	}
+	spec := hsm.KeySpec{Type: hsm.EC, Curve: hsm.Curve(old.Curve)}
+	if len(old.N) > 0 {
+		spec = hsm.KeySpec{Type: hsm.RSA, Bits: 8 * len(old.N)}
+	}
+	record := keyRecord{Type: old.Type, Ops: old.Ops, Tags: old.Tags, Attributes: (&attributesIn{}).fresh(s.now().Unix())}
+	return s.addKey(c, r, record, func(ctx context.Context, id hsm.KeyID) (hsm.Key, error) { return s.token.Generate(ctx, id, spec) })
+}

@@ -137,7 +137,7 @@ func newWorld(t testing.TB, change ...func(*entra.Config)) *world {
 	t.Helper()
 	w := &world{rows: &rows{}, time: time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC), calls: map[string]int{}}
 	var err error
-	w.db, err = sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "entra.db"), [32]byte{1}, entra.Schema())
+	w.db, err = sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "entra.db"), [32]byte{1}, entra.Schema)
 	if err != nil {
 		t.Fatal(err)
 	}

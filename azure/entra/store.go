@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// Schema is the database's schema for sqlstore.Open.
-func Schema() []string {
-	return []string{
-		`CREATE TABLE entra_key (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+// Schema is the ordered list of statements that makes the service's tables,
+// for sqlstore.Open.
+var Schema = []string{
+	`CREATE TABLE entra_key (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 		 CREATE TABLE entra_password (user TEXT PRIMARY KEY, hash TEXT NOT NULL) WITHOUT ROWID;
 		 CREATE TABLE entra_code (digest BLOB PRIMARY KEY, client TEXT NOT NULL, data BLOB NOT NULL,
 			expires INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
@@ -29,7 +29,6 @@ func Schema() []string {
 		 CREATE TABLE entra_attempt (name BLOB PRIMARY KEY, failures INTEGER NOT NULL, locked INTEGER NOT NULL,
 			expires INTEGER NOT NULL) WITHOUT ROWID;
 		 CREATE INDEX entra_attempt_expires ON entra_attempt (expires);`,
-	}
 }
 
 // store keeps what must survive a crash. Secrets that clients hold are kept

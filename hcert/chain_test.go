@@ -66,6 +66,8 @@ func TestVerifyRefusesForTheRightReason(t *testing.T) {
 	rsaImpostor.KID = s.key.KID
 	testOnly := *s.key
 	testOnly.Usage = UsageTest
+	ended := *s.key
+	ended.NotAfter = start.Add(-time.Second)
 	decode := func(text string) *Unverified {
 		t.Helper()
 		u, err := new(Decoder).Decode(text)
@@ -92,6 +94,7 @@ func TestVerifyRefusesForTheRightReason(t *testing.T) {
 		{"several keys under this kid", decode(out.Text), NewKeySet(&rsaImpostor, &impostor, s.key), start, ""},
 		{"a signer for tests", decode(out.Text), NewKeySet(&testOnly), start, WrongKeyUsage},
 		{"the same key listed for tests and for vaccinations", decode(out.Text), NewKeySet(&testOnly, s.key), start, ""},
+		{"a signer whose validity had ended", decode(out.Text), NewKeySet(&ended), start, OutsideSignerValidity},
 		{"not decoded", &Unverified{}, s.keys, start, NoPayload},
 	} {
 		v, err := c.u.Verify(c.keys, c.at)

@@ -14,8 +14,7 @@ import (
 // Algorithm is a COSE signature algorithm (RFC 9053, §2.1; RFC 8230, §2).
 type Algorithm int64
 
-// The algorithms of the hcert specification, and ES384, which it allows for
-// P-384 keys.
+// The algorithms of the hcert specification, and ES384 for P-384 keys.
 const (
 	ES256 Algorithm = -7
 	ES384 Algorithm = -35

@@ -14,10 +14,10 @@ const (
 	SubclaimICVP        = -6 // International Certificate of Vaccination
 )
 
-// Claims is the CWT claim set of a health certificate (hcert-spec §3.3).
+// Claims is the CWT claim set of a health certificate (hcert-spec, "CWT Claims").
 type Claims struct {
 	// Issuer is the ISO 3166-1 alpha-2 code of the issuing country; empty if
-	// absent (hcert-spec 1.1.1 made it optional).
+	// absent, as the specification allows.
 	Issuer string
 	// IssuedAt, Expires and NotBefore are the zero time if absent.
 	IssuedAt  time.Time
@@ -33,7 +33,7 @@ type Subclaim struct {
 	CBOR string // one encoded item, sharing memory with the message
 }
 
-// CWT claim keys (RFC 8392, §4; hcert-spec §3.3).
+// CWT claim keys (RFC 8392, §4; hcert-spec, "CWT Claims").
 const (
 	claimIssuer    = 1
 	claimExpires   = 4

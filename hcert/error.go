@@ -67,7 +67,8 @@ const (
 	SchemaViolation Reason = "payload breaks the DCC schema"
 	// SignerFailed: the signing key refused or returned something unusable.
 	SignerFailed Reason = "signing failed"
-	// OutsideSignerValidity: the certificate would outlive its document signer.
+	// OutsideSignerValidity: when issuing, the certificate would not lie within
+	// its document signer's validity; when verifying, it was issued after it.
 	OutsideSignerValidity Reason = "outside the document signer's validity"
 )
 

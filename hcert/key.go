@@ -38,7 +38,7 @@ func (u Usage) Allows(k Kind) bool {
 	return false
 }
 
-// OID returns the extended key usage (hcert-spec §A.2) that names one type, or
+// OID returns the extended key usage (hcert-spec, "Key usage") that names one type, or
 // nil for another value.
 func (u Usage) OID() asn1.ObjectIdentifier {
 	n := 0

@@ -42,7 +42,7 @@ func TestUsageInBothForms(t *testing.T) {
 			t.Errorf("%s: may sign %v, want %v", c.name, may, c.may)
 		}
 	}
-	// The encoded form, byte for byte (hcert-spec §A.2).
+	// The encoded form, byte for byte (hcert-spec, "Key usage").
 	der, err := asn1.Marshal(UsageVaccination.OID())
 	if want := unhex(t, "060b2b06010401 8e37 8f65 01 02"); err != nil || !bytes.Equal(der, want) {
 		t.Errorf("OID: got %x, want %x", der, want)

@@ -17,8 +17,8 @@ const uvciPrefix = "URN:UVCI:"
 // uvciRandomLen characters of 36 kinds are more than 124 random bits.
 const uvciRandomLen = 24
 
-// NewUVCI makes a certificate identifier of the form (option 3 of the
-// guidelines: opaque, no issuer in it)
+// NewUVCI makes a certificate identifier that says nothing but its country, of
+// the form
 //
 //	URN:UVCI:01:IE:<24 random characters>#<check character>
 //

@@ -41,7 +41,8 @@ func (v *Verified) At() time.Time { return v.at }
 func (v *Verified) SchemaRelease() string { return v.release }
 
 // Verify checks a certificate against the document signers at a time, in this
-// order: signer known, signature, validity, key usage, schema. The first
+// order: signer known, signature, validity (also that the signer's had not
+// ended at the time of issue), key usage, schema. The first
 // refusal is returned as an *Error.
 func (u *Unverified) Verify(keys KeySource, at time.Time) (*Verified, error) {
 	if u.Sign1 == nil || u.Claims == nil || u.Payload == nil {
@@ -54,6 +55,12 @@ func (u *Unverified) Verify(keys KeySource, at time.Time) (*Verified, error) {
 	}
 	if err := u.Claims.CheckTime(at); err != nil {
 		return nil, err
+	}
+	// A signer whose validity had ended cannot have issued it (hcert-spec, "Expiration Time": exp must not exceed the DSC's validity).
+	// The other ends are not judged: issuers round the issue time down, and
+	// certificates that outlive their signer are in circulation.
+	if !key.NotAfter.IsZero() && u.Claims.IssuedAt.After(key.NotAfter) {
+		return nil, refuse(StageValidity, OutsideSignerValidity, "issued after the signer's last day, "+key.NotAfter.UTC().Format(time.RFC3339))
 	}
 	release, err := Validate(u.Payload.Tree)
 	// The usage is reported before a broken payload, except that a payload

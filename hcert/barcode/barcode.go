@@ -3,7 +3,7 @@
 //
 // It promises a bounded picture (MaxPixels, checked before the pixels are
 // decoded), an error instead of a panic whatever the picture holds, and codes
-// of error correction level Q, as the hcert specification asks (§4.1). QR codes
+// of error correction level Q, as the hcert specification recommends. QR codes
 // are found at any angle, Aztec codes only upright or turned by right angles,
 // as tickets and screens show them. It does not look into the text: package
 // hcert does.

@@ -205,3 +205,33 @@ func TestBase64InTheFormsOfTheFiles(t *testing.T) {
 		t.Error("a question mark was accepted")
 	}
 }
+
+func TestWhatCountsAsTheSameContent(t *testing.T) {
+	test := func(sc any) map[string]any { return map[string]any{"t": []any{map[string]any{"sc": sc}}} }
+	for _, c := range []struct {
+		name string
+		a, b map[string]any
+		want bool
+	}{
+		{"null and absent", map[string]any{"v": nil}, map[string]any{}, true},
+		{"null and something", map[string]any{"v": nil}, map[string]any{"v": false}, false},
+		{"absent and something", map[string]any{}, map[string]any{"v": int64(1)}, false},
+		{"integer and float", map[string]any{"n": int64(2)}, map[string]any{"n": 2.0}, true},
+		{"number and text", map[string]any{"n": int64(2)}, map[string]any{"n": "2"}, false},
+		{"composed and decomposed", map[string]any{"n": "Gößinger"}, map[string]any{"n": "Go\u0308ßinger"}, true},
+		{"other letters", map[string]any{"n": "Gößinger"}, map[string]any{"n": "Goessinger"}, false},
+		{"the same instant", test("2021-06-05T02:00:00+02:00"), test("2021-06-05T00:00:00Z"), true},
+		{"another instant", test("2021-06-05T02:00:00Z"), test("2021-06-05T00:00:00Z"), false},
+		{"the same instant elsewhere", map[string]any{"x": "2021-06-05T02:00:00+02:00"}, map[string]any{"x": "2021-06-05T00:00:00Z"}, false},
+		{"lists of other length", map[string]any{"v": []any{}}, map[string]any{"v": []any{int64(1)}}, false},
+		{"list and object", map[string]any{"v": []any{}}, map[string]any{"v": map[string]any{}}, false},
+		{"other truth", map[string]any{"v": true}, map[string]any{"v": false}, false},
+	} {
+		if got := same(c.a, c.b) == nil; got != c.want {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+		if got := same(c.b, c.a) == nil; got != c.want {
+			t.Errorf("%s, the other way: got %v, want %v", c.name, got, c.want)
+		}
+	}
+}

@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // same reports where two payloads differ in meaning. A null member equals an
-// absent one, 1.0 equals 1, and times of test are compared as instants,
-// because their text changes on the way through CBOR tag 0.
+// absent one, 1.0 equals 1, text is compared in Unicode's normal form C
+// (hcert-spec, "Health Certificate Claim"), and times of test are compared as
+// instants, because their text changes on the way through CBOR tag 0.
 func same(want, got map[string]any) error { return sameMap(want, got, "") }
 
 func sameMap(want, got map[string]any, path string) error {
@@ -64,7 +67,7 @@ func sameValue(want, got any, path string) error {
 		if !ok {
 			return differ
 		}
-		if w != g && !(timeField(path) && sameInstant(w, g)) {
+		if w != g && norm.NFC.String(w) != norm.NFC.String(g) && !(timeField(path) && sameInstant(w, g)) {
 			return differ
 		}
 		return nil

@@ -98,7 +98,7 @@ func (w *world) start(t *testing.T) {
 	var err error
 	w.Server, err = control.New(control.Config{
 		TenantID: tenantID, TenantName: "Verdant", Domain: "verdant.localhost", Authority: "https://login.verdant.localhost", Host: host,
-		Subscriptions: []control.Subscription{{ID: subscriptionID, Name: "demo"}},
+		Subscriptions: []string{subscriptionID},
 		Resources: []rest.Resource{resource(group, "Microsoft.Resources/resourceGroups"), resource(vault, "Microsoft.KeyVault/vaults"),
 			resource(workspace, "Microsoft.OperationalInsights/workspaces"),
 			resource(vault+"/providers/Microsoft.Insights/diagnosticSettings/log-analytics", "Microsoft.Insights/diagnosticSettings")},

@@ -31,11 +31,12 @@ func (s *Server) getOrList(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if name == "" {
-		parent := id[:strings.LastIndex(id, "/")]
-		if i := strings.LastIndex(strings.ToLower(parent), "/providers/"); i >= 0 && !strings.Contains(parent[i+len("/providers/"):], "/") {
-			parent = parent[:i] // …/providers/Namespace
+		parent := segments(id)
+		parent = parent[:len(parent)-1]
+		if n := len(parent); n >= 2 && strings.EqualFold(parent[n-2], "providers") {
+			parent = parent[:n-2] // …/providers/Namespace
 		}
-		s.writeList(w, c, parent, readAction(typ), func(res rest.Resource) bool { return strings.EqualFold(res.Type, typ) })
+		s.writeList(w, c, "/"+strings.Join(parent, "/"), readAction(typ), func(res rest.Resource) bool { return strings.EqualFold(res.Type, typ) })
 		return
 	}
 	if !s.may(c, readAction(typ), id) {
@@ -150,9 +151,9 @@ func (s *Server) sees(c *call, subscription string) bool {
 	return false
 }
 
-func (s *Server) subscriptionBody(sub Subscription) map[string]any {
+func (s *Server) subscriptionBody(id string) map[string]any {
 	return map[string]any{
-		"id": "/subscriptions/" + sub.ID, "subscriptionId": sub.ID, "tenantId": s.cfg.TenantID, "displayName": sub.Name,
+		"id": "/subscriptions/" + id, "subscriptionId": id, "tenantId": s.cfg.TenantID, "displayName": s.cfg.TenantName,
 		"state": "Enabled", "authorizationSource": "RoleBased", "managedByTenants": []any{},
 		"subscriptionPolicies": map[string]any{"locationPlacementId": "Internal_2014-09-01", "quotaId": "Internal_2014-09-01", "spendingLimit": "Off"},
 	}
@@ -162,7 +163,7 @@ func (s *Server) listSubscriptions(w http.ResponseWriter, r *http.Request) {
 	c := callOf(r)
 	value := []any{}
 	for _, sub := range s.cfg.Subscriptions {
-		if s.sees(c, "/subscriptions/"+sub.ID) {
+		if s.sees(c, "/subscriptions/"+sub) {
 			value = append(value, s.subscriptionBody(sub))
 		}
 	}
@@ -172,7 +173,7 @@ func (s *Server) listSubscriptions(w http.ResponseWriter, r *http.Request) {
 func (s *Server) getSubscription(w http.ResponseWriter, r *http.Request) {
 	c := callOf(r)
 	for _, sub := range s.cfg.Subscriptions {
-		if strings.EqualFold(sub.ID, c.params["subscription"]) && s.sees(c, c.scope) {
+		if strings.EqualFold(sub, c.params["subscription"]) && s.sees(c, c.scope) {
 			rest.WriteJSON(w, http.StatusOK, s.subscriptionBody(sub))
 			return
 		}
@@ -230,8 +231,8 @@ func (s *Server) underKnown(scope string) (string, error) {
 	}
 	if len(parts) == 2 && strings.EqualFold(parts[0], "subscriptions") {
 		for _, sub := range s.cfg.Subscriptions {
-			if strings.EqualFold(sub.ID, parts[1]) {
-				return "/subscriptions/" + sub.ID, nil
+			if strings.EqualFold(sub, parts[1]) {
+				return "/subscriptions/" + sub, nil
 			}
 		}
 	}

@@ -29,8 +29,9 @@ type Config struct {
 	Authority string
 	// Host is the control plane's own host name, with a port where it is not
 	// 443.
-	Host          string
-	Subscriptions []Subscription
+	Host string
+	// Subscriptions are the ids of the tenant's subscriptions.
+	Subscriptions []string
 	// Resources are served as they are; they do not change while the server
 	// lives. Resource groups are resources of the type
 	// Microsoft.Resources/resourceGroups.
@@ -42,9 +43,6 @@ type Config struct {
 	// "keyVaultDns"; nil means Azure's.
 	Suffixes map[string]string
 }
-
-// Subscription is a subscription of the tenant.
-type Subscription struct{ ID, Name string }
 
 // Deps are what the service needs from its surroundings.
 type Deps struct {

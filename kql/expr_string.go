@@ -1,0 +1,172 @@
+package kql
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// stringOp binds has, contains, =~ … .
+func (b *binder) stringOp(n *binaryNode, op string, l, r expr) expr {
+	l, r = b.stringOperand(n.l, l), b.stringOperand(n.r, r)
+	not := false
+	switch {
+	case op == "!~":
+		not, op = true, "=~"
+	case op[0] == '!':
+		not, op = true, op[1:]
+	case strings.HasPrefix(op, "not"):
+		not, op = true, op[3:]
+	}
+	if op == "containscs" {
+		op = "contains_cs"
+	}
+	var match func(x *exec, s, t string) bool
+	if c, ok := r.(*constExpr); ok {
+		test := b.constMatcher(n, op, c.v.s)
+		match = func(_ *exec, s, _ string) bool { return test(s) }
+	} else {
+		match = b.matcher(n, op)
+	}
+	return &callExpr{name: op, t: Bool, args: []expr{l, r}, fn: func(x *exec, a []val) val {
+		return boolVal(match(x, a[0].s, a[1].s) != not)
+	}}
+}
+
+func (b *binder) stringOperand(n node, e expr) expr {
+	switch e.typ() {
+	case String, Dynamic:
+		return cast(e, String)
+	}
+	if b.opt.SchemaOnly {
+		return cast(e, String)
+	}
+	b.fail(n, SemanticError, "the operand of a string operator must be a string, not %s", e.typ())
+	return nil
+}
+
+// constMatcher prepares an operator for a constant right side.
+func (b *binder) constMatcher(n node, op, t string) func(string) bool {
+	switch op {
+	case "=~":
+		return func(s string) bool { return strings.EqualFold(s, t) }
+	case "matches regex":
+		re, err := compileRegex(t)
+		if err != nil {
+			b.fail(n, SemanticError, "the regular expression does not compile: %v", err)
+		}
+		return re.MatchString
+	case "has":
+		t = foldCase(t)
+		return func(s string) bool { return hasTerm(foldCase(s), t, true, true) }
+	case "contains":
+		t = foldCase(t)
+		return func(s string) bool { return strings.Contains(foldCase(s), t) }
+	}
+	f := b.matcher(n, op)
+	return func(s string) bool { return f(nil, s, t) }
+}
+
+func (b *binder) matcher(n node, op string) func(x *exec, s, t string) bool {
+	switch op {
+	case "=~":
+		return func(_ *exec, s, t string) bool { return strings.EqualFold(s, t) }
+	case "has":
+		return func(_ *exec, s, t string) bool { return hasTerm(foldCase(s), foldCase(t), true, true) }
+	case "has_cs":
+		return func(_ *exec, s, t string) bool { return hasTerm(s, t, true, true) }
+	case "hasprefix":
+		return func(_ *exec, s, t string) bool { return hasTerm(foldCase(s), foldCase(t), true, false) }
+	case "hasprefix_cs":
+		return func(_ *exec, s, t string) bool { return hasTerm(s, t, true, false) }
+	case "hassuffix":
+		return func(_ *exec, s, t string) bool { return hasTerm(foldCase(s), foldCase(t), false, true) }
+	case "hassuffix_cs":
+		return func(_ *exec, s, t string) bool { return hasTerm(s, t, false, true) }
+	case "contains":
+		return func(_ *exec, s, t string) bool { return strings.Contains(foldCase(s), foldCase(t)) }
+	case "contains_cs":
+		return func(_ *exec, s, t string) bool { return strings.Contains(s, t) }
+	case "startswith":
+		return func(_ *exec, s, t string) bool { return strings.HasPrefix(foldCase(s), foldCase(t)) }
+	case "startswith_cs":
+		return func(_ *exec, s, t string) bool { return strings.HasPrefix(s, t) }
+	case "endswith":
+		return func(_ *exec, s, t string) bool { return strings.HasSuffix(foldCase(s), foldCase(t)) }
+	case "endswith_cs":
+		return func(_ *exec, s, t string) bool { return strings.HasSuffix(s, t) }
+	case "matches regex":
+		return func(x *exec, s, t string) bool {
+			re, err := compileRegex(t)
+			if err != nil {
+				return false
+			}
+			return re.MatchString(s)
+		}
+	}
+	b.unsupported(n, "the operator %q is not implemented", op)
+	return func(*exec, string, string) bool { return false }
+}
+
+// foldCase lowers a string for comparison; most log text is ASCII already
+// lower case and comes back as it is.
+func foldCase(s string) string {
+	for i := range len(s) {
+		if c := s[i]; c >= utf8.RuneSelf || c >= 'A' && c <= 'Z' {
+			return strings.ToLower(s)
+		}
+	}
+	return s
+}
+
+// hasTerm finds t in s as a whole run of letters and digits: with left, no
+// letter or digit may precede it; with right, none may follow.
+func hasTerm(s, t string, left, right bool) bool {
+	if t == "" {
+		return true
+	}
+	first, _ := utf8.DecodeRuneInString(t)
+	last, _ := utf8.DecodeLastRuneInString(t)
+	left = left && isTermRune(first)
+	right = right && isTermRune(last)
+	for off := 0; ; {
+		i := strings.Index(s[off:], t)
+		if i < 0 {
+			return false
+		}
+		i += off
+		end := i + len(t)
+		ok := true
+		if left && i > 0 {
+			r, _ := utf8.DecodeLastRuneInString(s[:i])
+			ok = !isTermRune(r)
+		}
+		if ok && right && end < len(s) {
+			r, _ := utf8.DecodeRuneInString(s[end:])
+			ok = !isTermRune(r)
+		}
+		if ok {
+			return true
+		}
+		_, n := utf8.DecodeRuneInString(s[i:])
+		off = i + n
+	}
+}
+
+func isTermRune(r rune) bool {
+	if r < utf8.RuneSelf {
+		return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+	}
+	return unicode.IsLetter(r) || unicode.IsDigit(r)
+}
+
+// maxRegexBytes bounds a pattern; Go's matcher runs in linear time.
+const maxRegexBytes = 16 << 10
+
+func compileRegex(p string) (*regexp.Regexp, error) {
+	if len(p) > maxRegexBytes {
+		return nil, plainError(LimitExceeded, "the pattern is longer than %d bytes", maxRegexBytes)
+	}
+	return regexp.Compile(p)
+}

@@ -1,0 +1,3 @@
+package kql
+
+func arrayFunctions() map[string]impl { return map[string]impl{} }

@@ -1,0 +1,3 @@
+package kql
+
+func dynamicFunctions() map[string]impl { return map[string]impl{} }

@@ -1,0 +1,3 @@
+package kql
+
+func encodingFunctions() map[string]impl { return map[string]impl{} }

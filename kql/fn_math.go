@@ -1,0 +1,3 @@
+package kql
+
+func mathFunctions() map[string]impl { return map[string]impl{} }

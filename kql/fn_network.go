@@ -1,0 +1,3 @@
+package kql
+
+func networkFunctions() map[string]impl { return map[string]impl{} }

@@ -1,0 +1,3 @@
+package kql
+
+func parseFunctions() map[string]impl { return map[string]impl{} }

@@ -1,0 +1,3 @@
+package kql
+
+func regexFunctions() map[string]impl { return map[string]impl{} }

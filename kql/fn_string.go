@@ -1,0 +1,3 @@
+package kql
+
+func stringFunctions() map[string]impl { return map[string]impl{} }

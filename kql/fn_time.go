@@ -1,0 +1,3 @@
+package kql
+
+func timeFunctions() map[string]impl { return map[string]impl{} }

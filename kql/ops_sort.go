@@ -1,0 +1,204 @@
+package kql
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+	"strings"
+)
+
+// sort by EXPR [asc|desc] [nulls first|last], …; top N by …
+
+type sortOp struct {
+	opBase
+	n    node // top only
+	keys []sortKeyNode
+}
+
+type sortKeyNode struct {
+	x          node
+	asc        bool
+	nullsFirst bool
+}
+
+func readSort(p *parser, o opBase) operator {
+	p.params()
+	p.expectWord("by")
+	op := &sortOp{opBase: o, keys: p.sortKeys()}
+	op.span = p.spanFrom(o)
+	return op
+}
+
+func readTop(p *parser, o opBase) operator {
+	p.params()
+	op := &sortOp{opBase: o, n: p.expr()}
+	p.expectWord("by")
+	op.keys = p.sortKeys()
+	op.span = p.spanFrom(o)
+	return op
+}
+
+func (p *parser) sortKeys() []sortKeyNode {
+	var keys []sortKeyNode
+	for {
+		k := sortKeyNode{x: p.namedExpr()}
+		if p.acceptWord("asc") {
+			k.asc = true
+		} else {
+			p.acceptWord("desc")
+		}
+		k.nullsFirst = k.asc
+		if p.isWord("nulls") && (p.peekAt(1).text == "first" || p.peekAt(1).text == "last") {
+			p.next()
+			k.nullsFirst = p.next().text == "first"
+		}
+		keys = append(keys, k)
+		if !p.acceptPunct(",") {
+			return keys
+		}
+	}
+}
+
+func (o *sortOp) bind(b *binder, in rel) rel {
+	r := &sortRel{in: in, keys: b.sortKeys(in, o.keys)}
+	if o.n == nil {
+		return r
+	}
+	n := b.constCount(o.n)
+	r.limit = n
+	return &takeRel{in: r, n: n}
+}
+
+func (b *binder) sortKeys(in rel, nodes []sortKeyNode) []sortKey {
+	var keys []sortKey
+	b.withRow(rowOf(in), func() {
+		for _, k := range nodes {
+			x := k.x
+			if n, ok := x.(*namedNode); ok {
+				x = n.x
+			}
+			e := b.expr(x)
+			if e.typ() == Dynamic && !b.opt.SchemaOnly {
+				b.fail(x, SemanticError, "rows cannot be sorted by a dynamic value; convert it first, for instance with tostring()")
+			}
+			keys = append(keys, sortKey{e, k.asc, k.nullsFirst})
+		}
+	})
+	return keys
+}
+
+// constCount binds a constant number of rows.
+func (b *binder) constCount(n node) expr {
+	var e expr
+	b.withRow(nil, func() { e = b.expr(n) })
+	if !isConst(e) || !e.typ().isNumber() {
+		b.fail(n, SemanticError, "a constant number is expected")
+	}
+	return cast(e, Long)
+}
+
+type sortKey struct {
+	e          expr
+	asc        bool
+	nullsFirst bool
+}
+
+// sortRel orders all rows; the sort is stable.
+type sortRel struct {
+	in    rel
+	keys  []sortKey
+	limit expr // top: rows beyond are dropped early
+	need  []bool
+}
+
+func (r *sortRel) schema() Schema { return r.in.schema() }
+
+func (r *sortRel) prune(need []bool) {
+	need = append([]bool(nil), need...)
+	for _, k := range r.keys {
+		walkColumns(k.e, func(i int) { need[i] = true })
+	}
+	r.in.prune(need)
+}
+
+func (r *sortRel) run(x *exec) iter.Seq[*Batch] {
+	return func(yield func(*Batch) bool) {
+		all := x.collect(r.in)
+		idx := r.order(x, all)
+		if r.limit != nil {
+			if n := constValue(x, r.limit); !n.null && n.i < int64(len(idx)) {
+				idx = idx[:max(n.i, 0)]
+			}
+		}
+		for lo := 0; lo < len(idx); lo += batchRows {
+			if !yield(all.gather(idx[lo:min(lo+batchRows, len(idx))])) {
+				return
+			}
+		}
+	}
+}
+
+func (r *sortRel) order(x *exec, all *Batch) []int32 {
+	idx := make([]int32, all.n)
+	for i := range idx {
+		idx[i] = int32(i)
+	}
+	x.hold(4 * int64(all.n))
+	cmps := make([]func(a, b int32) int, len(r.keys))
+	for i, k := range r.keys {
+		cmps[i] = k.comparator(k.e.eval(x, all))
+	}
+	n := 0
+	slices.SortStableFunc(idx, func(a, b int32) int {
+		if n++; n&0xffff == 0 {
+			x.check()
+		}
+		for _, c := range cmps {
+			if d := c(a, b); d != 0 {
+				return d
+			}
+		}
+		return 0
+	})
+	return idx
+}
+
+func (k sortKey) comparator(v *Vector) func(a, b int32) int {
+	if v.single {
+		return func(a, b int32) int { return 0 }
+	}
+	sign := -1
+	if k.asc {
+		sign = 1
+	}
+	var raw func(a, b int32) int
+	switch {
+	case v.typ.physical() == physInt:
+		raw = func(a, b int32) int { return cmp.Compare(v.ints[a], v.ints[b]) }
+	case v.typ == Real:
+		raw = func(a, b int32) int { return cmp.Compare(v.floats[a], v.floats[b]) }
+	case v.typ.physical() == physString:
+		raw = func(a, b int32) int { return strings.Compare(v.str(int(a)), v.str(int(b))) }
+	default:
+		raw = func(a, b int32) int { return compareVals(v.val(int(a)), v.val(int(b))) }
+	}
+	if !v.hasNulls() {
+		return func(a, b int32) int { return sign * raw(a, b) }
+	}
+	first := 1
+	if k.nullsFirst {
+		first = -1
+	}
+	return func(a, b int32) int {
+		an, bn := v.IsNull(int(a)), v.IsNull(int(b))
+		switch {
+		case an && bn:
+			return 0
+		case an:
+			return first
+		case bn:
+			return -first
+		}
+		return sign * raw(a, b)
+	}
+}

@@ -3,6 +3,8 @@ package vnet
 import (
 	"os"
 	"os/exec"
+	"strconv"
+	"syscall"
 )
 
 // The environment of a process that vnet started to become something else.
@@ -15,11 +17,21 @@ const (
 
 // Boot must be the first statement of main, and of TestMain, in every program
 // that starts pods or probes drivers: vnet runs that program's own binary to
-// furnish a namespace. In such a process Boot does not return; in every other
-// it does nothing.
+// furnish a namespace. In such a process Boot does not return. In every other
+// it only sees to it that descriptors which this process inherited, such as the
+// host's listeners, are not inherited further by pods.
 func Boot() {
 	if stage := os.Getenv(bootEnv); stage != "" {
 		os.Exit(boot(stage))
+	}
+	inherited, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return // Kernel pods close what is not theirs once more.
+	}
+	for _, entry := range inherited {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
 	}
 }
 

@@ -274,7 +274,9 @@ func (lp *loopbackPod) start(cmd Command, _ bool, ended <-chan struct{}) (*exec.
 		return nil, c.Err
 	}
 	c.Env = append(cmd.Env[:len(cmd.Env):len(cmd.Env)], lp.env()...)
-	c.Dir = cmd.Dir
+	if c.Dir = cmd.Dir; c.Dir == "" {
+		c.Dir = "/"
+	}
 	c.ExtraFiles = cmd.Files
 	setStdio(c, cmd)
 	tie(c)

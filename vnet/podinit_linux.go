@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -57,8 +58,11 @@ func bootAsPod() int {
 		fmt.Fprintf(os.Stderr, "%s=%s is set without its pipe; unset it\n", bootEnv, bootPod)
 		return 2
 	}
-	unix.CloseOnExec(fd)
-	unix.CloseOnExec(fd + 1)
+	// From the two pipes on nothing belongs to the command.
+	if err := unix.CloseRange(uint(fd), math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		fmt.Fprintf(os.Stderr, "close inherited descriptors (Linux 5.11 or later is needed): %v\n", err)
+		return 2
+	}
 	complaints := os.NewFile(uintptr(fd+1), "complaints")
 	orders := os.NewFile(uintptr(fd), "orders")
 	var order initOrder

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -22,37 +21,51 @@ import (
 // programEnv makes the test binary a pod's program instead of a test.
 const programEnv = "VERDANT_VNETTEST_PROGRAM"
 
-// Main is the TestMain of a package that uses this one.
-func Main(m *testing.M) {
-	vnet.Boot()
-	if p := os.Getenv(programEnv); p != "" {
-		os.Exit(program(p, os.Args[1:]))
-	}
-	os.Exit(m.Run())
-}
+// Program is what a test binary does in a pod, or as a supervisor, instead of
+// testing.
+type Program func(args []string) error
 
-// program is what runs in the tests' pods: ordinary clients and servers of the
-// standard library, which know nothing of the network they are in.
-func program(name string, args []string) int {
-	var err error
-	switch name {
-	case "serve":
-		err = serve(args[0], args[1])
-	case "get":
-		err = json.NewEncoder(os.Stdout).Encode(getAll(args))
-	case "lookup":
-		err = json.NewEncoder(os.Stdout).Encode(lookupAll(args))
-	case "wait":
-		fmt.Println("waiting")
-		_, err = io.Copy(io.Discard, os.Stdin)
-	default:
-		err = fmt.Errorf("unknown program %q", name)
+// Main is the TestMain of a package that uses this one. The package's own
+// programs come beside those of the conformance tests.
+func Main(m *testing.M, own map[string]Program) {
+	vnet.Boot()
+	name := os.Getenv(programEnv)
+	if name == "" {
+		os.Exit(m.Run())
+	}
+	run, ok := own[name]
+	if !ok {
+		run, ok = programs[name]
+	}
+	err := fmt.Errorf("there is no program %q", name)
+	if ok {
+		err = run(os.Args[1:])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		os.Exit(1)
 	}
-	return 0
+	os.Exit(0)
+}
+
+// Env is the environment in which the test binary becomes a program.
+func Env(program string) []string { return []string{programEnv + "=" + program} }
+
+// Command runs a program in a pod.
+func Command(program string, args ...string) vnet.Command {
+	return vnet.Command{Args: args, Env: Env(program), Stderr: os.Stderr}
+}
+
+// programs are ordinary clients and servers of the standard library, which
+// know nothing of the network they are in.
+var programs = map[string]Program{
+	"serve": func(args []string) error { return serve(args[0], args[1]) },
+	"get":   func(args []string) error { return json.NewEncoder(os.Stdout).Encode(getAll(args)) },
+	"wait": func([]string) error {
+		fmt.Println("waiting")
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
+	},
 }
 
 // serve answers every request on addr with name and the asker's address until
@@ -93,7 +106,7 @@ type outcome struct {
 
 // patience is how long a client waits before it takes silence for an answer.
 // Only requests that are to stay without answer take as long.
-const patience = 400 * time.Millisecond
+const patience = 300 * time.Millisecond
 
 // getAll fetches every URL at the same time, through a proxy if the
 // environment names one.
@@ -137,18 +150,4 @@ func get(client *http.Client, url string) (o outcome) {
 		o.Refused = err.Error()
 	}
 	return o
-}
-
-func lookupAll(names []string) map[string]string {
-	found := map[string]string{}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	for _, name := range names {
-		addrs, err := net.DefaultResolver.LookupHost(ctx, name)
-		if err != nil {
-			addrs = []string{"error: " + err.Error()}
-		}
-		found[name] = strings.Join(addrs, " ")
-	}
-	return found
 }

@@ -326,7 +326,7 @@ func (s *Server) ask(ctx context.Context, q request) (*Result, error) {
 		}
 		return ws[0], nil
 	}
-	return s.run(ctx, job{request: q, caller: caller, workspaces: ws, resolve: allowed, span: r})
+	return s.run(ctx, job{request: q, correlation: correlation(ctx), caller: caller, workspaces: ws, resolve: allowed, span: r})
 }
 
 // authorised finds workspaces and checks that the caller may do action on each

@@ -151,3 +151,15 @@ func TestThePreferHeaderIsReadLeniently(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
+
+func FuzzATimespanNeverPanics(f *testing.F) {
+	for _, s := range []string{"P1D", "PT1.5H/2026-01-01", "2026-01-01T00:00:00Z/P1Y", ""} {
+		f.Add(s)
+	}
+	now := newClock().now()
+	f.Fuzz(func(t *testing.T, s string) {
+		if r, err := parseTimespan(s, now); err == nil && r.from > r.to {
+			t.Fatalf("%q ends before it starts: %v", s, r)
+		}
+	})
+}

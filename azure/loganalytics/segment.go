@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -127,8 +128,14 @@ func chunkNonce(n uint32) []byte {
 // there whole or not at all.
 func (s *segment) write(ctx context.Context, b batch) (err error) {
 	dir := filepath.Dir(s.path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		parent := filepath.Dir(dir)
+		if err := errors.Join(syncDir(parent), syncDir(filepath.Dir(parent))); err != nil {
+			return err
+		}
 	}
 	f, err := os.CreateTemp(dir, "*.tmp")
 	if err != nil {

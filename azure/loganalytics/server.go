@@ -15,6 +15,9 @@
 //   - Memory is bounded: by Config.MemoryBytes for rows that are not sealed,
 //     by row and byte limits for answers. A workspace opens without reading
 //     its sealed rows.
+//   - A query is answered by the columnar evaluator of package kql over batches
+//     of columns straight from memory and segments. (Decided for the first
+//     slice: one evaluator in Go, no cgo; other engines go behind kql.Plan.)
 //   - A query needs a token for the API and Microsoft.OperationalInsights/
 //     workspaces/query/read on every workspace that it touches.
 //
@@ -65,6 +68,9 @@ type Config struct {
 	// 64 MiB. An answer that is over is cut and marked partial.
 	MaxRows  int
 	MaxBytes int64
+	// QueryBytes is the memory that one query may hold: default 256 MiB. Over
+	// it the query is refused.
+	QueryBytes int64
 	// Timeout is a query's time without a Prefer: wait, default 3 minutes;
 	// MaxTimeout is the most that a caller may ask for, default 10 minutes.
 	Timeout, MaxTimeout time.Duration
@@ -132,6 +138,9 @@ func (c Config) withDefaults() Config {
 	setTime(&c.QueueWait, 3*time.Minute)
 	if c.MemoryBytes <= 0 {
 		c.MemoryBytes = 16 << 20
+	}
+	if c.QueryBytes <= 0 {
+		c.QueryBytes = 256 << 20
 	}
 	if c.MaxBytes <= 0 {
 		c.MaxBytes = 64 << 20
@@ -248,10 +257,14 @@ func (s *Server) Run(ctx context.Context) error {
 func (w *workspace) run(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
+	last := "" // an error that persists is reported once
 	for {
-		// Its errors show as rows that stay in memory and, in the end, as
-		// ErrFull to whoever emits.
-		_ = w.maintain(ctx)
+		if err := w.maintain(ctx); err != nil && ctx.Err() == nil && err.Error() != last {
+			last = err.Error()
+			// If that fails too, whoever emits is told: ErrFull in the end.
+			_ = w.store.emit(ctx, "Operation", []telemetry.Row{{"OperationCategory": "Storage", "OperationStatus": "Error",
+				"Solution": "LogManagement", "OperationKey": "MaintenanceFailed", "_ResourceId": w.ResourceID, "Detail": last}})
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -507,5 +508,76 @@ func TestAQueryKeepsTheSegmentsThatItReads(t *testing.T) {
 	}
 	if files, _ := filepath.Glob(filepath.Join(dir, "segments", "Heartbeat", "*")); len(files) != 0 {
 		t.Errorf("left behind: %v", files)
+	}
+}
+
+// TestQueriesSeeEveryRowOnceWhileRowsAreTakenInAndSealed runs under -race.
+func TestQueriesSeeEveryRowOnceWhileRowsAreTakenInAndSealed(t *testing.T) {
+	s := storeIn(t, t.TempDir(), newClock(), 1<<30)
+	const emitters, each = 4, 100
+	var acked atomic.Int64
+	var writers, others sync.WaitGroup
+	done := make(chan struct{})
+	for g := range emitters {
+		writers.Go(func() {
+			for i := range each {
+				r := telemetry.Row{"Computer": fmt.Sprintf("%d-%d", g, i)}
+				if i%2 == 0 {
+					r["RemoteIPLatitude"] = float64(i)
+				}
+				if err := s.emit(context.Background(), "Heartbeat", []telemetry.Row{r}); err != nil {
+					t.Error(err)
+					return
+				}
+				acked.Add(1)
+			}
+		})
+	}
+	count := func() int {
+		seen := map[string]bool{}
+		ts := s.tables["Heartbeat"]
+		at := []int{ts.schema.index["Computer"], ts.schema.index["RemoteIPLatitude"]}
+		err := s.scan(context.Background(), ts, at, allTime, &scanStats{}, func(b batch) error {
+			for i := range b.rows {
+				name := b.columns[at[0]].str(i)
+				if seen[name] {
+					return fmt.Errorf("row %s was there twice", name)
+				}
+				seen[name] = true
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return len(seen)
+	}
+	loop := func(f func()) {
+		others.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					f()
+				}
+			}
+		})
+	}
+	loop(func() {
+		if err := s.seal(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	loop(func() {
+		if before, got := int(acked.Load()), count(); got < before {
+			t.Errorf("saw %d rows after %d were acknowledged", got, before)
+		}
+	})
+	writers.Wait()
+	close(done)
+	others.Wait()
+	if got := count(); got != emitters*each {
+		t.Errorf("got %d rows, want %d", got, emitters*each)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -218,6 +219,9 @@ func (w *World) Output(t *testing.T, start func(vnet.Command) (*vnet.Process, er
 		t.Fatal(err)
 	}
 	cmd.Stdout = writer
+	if w.Fabric.Driver() == vnet.Loopback {
+		cmd.Env = append(cmd.Env, hostEnv+"=1")
+	}
 	process, err := start(cmd)
 	_ = writer.Close()
 	if err != nil {
@@ -463,6 +467,13 @@ func (w *World) exec(t *testing.T) {
 	}
 	if o := got["https://kv-ie.vault.azure.net/"]; o.Endpoint != vaultIE {
 		t.Errorf("got %+v", o)
+	}
+	if curl, err := exec.LookPath("curl"); err == nil {
+		cmd := vnet.Command{Path: curl, Args: []string{"-sk", "--max-time", "5", "https://kv-ie.vault.azure.net/"}, Env: []string{}}
+		var said reply
+		if err := json.Unmarshal(w.Output(t, w.Pods["ie/verifier"].Exec, cmd), &said); err != nil || said.Endpoint != vaultIE {
+			t.Errorf("curl got %+v, %v", said, err)
+		}
 	}
 	_, err := w.Pods["ie/verifier"].Exec(vnet.Command{Path: "no-such-program-anywhere", Env: []string{}})
 	if err == nil {

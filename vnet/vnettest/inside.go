@@ -2,6 +2,7 @@ package vnettest
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -32,26 +33,55 @@ func Inside(t *testing.T, d vnet.Driver, body func(t *testing.T)) {
 	if len(found.Limits) > 0 {
 		t.Logf("%s: %s", d, strings.Join(found.Limits, "; "))
 	}
+	name := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
+	said := again(t, d, "-test.run="+name, "-test.v=true", "-test.count=1")
+	if !strings.Contains(said, "--- PASS: "+t.Name()) {
+		t.Errorf("inside %s the test did not run:\n%s", d, said)
+	} else {
+		t.Logf("inside %s:\n%s", d, said)
+	}
+}
+
+// InsideBench is Inside for a benchmark; the figures are those that the inner
+// run prints.
+func InsideBench(b *testing.B, d vnet.Driver, body func(b *testing.B)) {
+	b.Helper()
+	if d == vnet.Loopback || os.Getenv(insideEnv) == string(d) {
+		body(b)
+		return
+	}
+	if _, err := vnet.Choose(b.Context(), string(d)); err != nil {
+		b.Skip(err)
+	}
+	name := "^" + strings.ReplaceAll(b.Name(), "/", "$/^") + "$"
+	said := again(b, d, "-test.run=^$", "-test.bench="+name)
+	for line := range strings.Lines(said) {
+		if strings.Contains(line, "ns/op") {
+			fmt.Fprint(os.Stderr, line)
+		}
+	}
+}
+
+// again runs this test binary inside d and returns what it says.
+func again(tb testing.TB, d vnet.Driver, args ...string) string {
+	tb.Helper()
 	reader, writer, err := os.Pipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	args := []string{"-test.run=^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$", "-test.v=true", "-test.count=1"}
-	child, err := vnet.Reexec(t.Context(), vnet.ReexecConfig{
+	child, err := vnet.Reexec(tb.Context(), vnet.ReexecConfig{
 		Driver: d, Args: args, Env: append(os.Environ(), insideEnv+"="+string(d)),
 		Stdout: writer, Stderr: writer,
 	})
 	_ = writer.Close()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var said bytes.Buffer
 	_, _ = io.Copy(&said, reader)
+	_ = reader.Close()
 	if err := child.Wait(); err != nil {
-		t.Errorf("inside %s: %v\n%s", d, err, said.String())
-	} else if !strings.Contains(said.String(), "--- PASS: "+t.Name()) {
-		t.Errorf("inside %s the test did not run:\n%s", d, said.String())
-	} else {
-		t.Logf("inside %s:\n%s", d, said.String())
+		tb.Fatalf("inside %s: %v\n%s", d, err, said.String())
 	}
+	return said.String()
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"sync"
@@ -18,8 +19,13 @@ import (
 	"verdant/vnet"
 )
 
-// programEnv makes the test binary a pod's program instead of a test.
-const programEnv = "VERDANT_VNETTEST_PROGRAM"
+const (
+	// programEnv makes the test binary a pod's program instead of a test.
+	programEnv = "VERDANT_VNETTEST_PROGRAM"
+	// hostEnv tells a program that nothing but good manners keeps it off the
+	// host's network, where the addresses of the tests mean something else.
+	hostEnv = "VERDANT_VNETTEST_ON_HOST"
+)
 
 // Program is what a test binary does in a pod, or as a supervisor, instead of
 // testing.
@@ -115,7 +121,7 @@ func getAll(urls []string) map[string]outcome {
 		Proxy:               http.ProxyFromEnvironment,
 		TLSClientConfig:     &tls.Config{InsecureSkipVerify: true},
 		TLSHandshakeTimeout: 5 * time.Second,
-		DialContext:         (&net.Dialer{Timeout: patience}).DialContext,
+		DialContext:         (&net.Dialer{Timeout: patience, Control: stayHome}).DialContext,
 	}}
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -130,6 +136,15 @@ func getAll(urls []string) map[string]outcome {
 	}
 	all.Wait()
 	return outcomes
+}
+
+// stayHome keeps a loopback pod that lost its proxy from dialling the world.
+func stayHome(_, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if os.Getenv(hostEnv) != "" && (err != nil || !at.Addr().IsLoopback()) {
+		return fmt.Errorf("a test wanted to dial %s from the host", address)
+	}
+	return nil
 }
 
 func get(client *http.Client, url string) (o outcome) {

@@ -263,5 +263,6 @@ func (s *Server) forwardBatch(ctx context.Context) (moved bool, err error) {
 			return false, err
 		}
 	}
-	return last > cursor, s.store.SetCursor(ctx, last)
+	// The sink has the rows: an end of ctx must not make them come again.
+	return last > cursor, s.store.SetCursor(context.WithoutCancel(ctx), last)
 }

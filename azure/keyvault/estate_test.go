@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"io"
@@ -66,8 +67,9 @@ type world struct {
 	vault   *keyvault.Server
 	journal keyvault.Journal
 	token   *hsm.Software
+	db      *sql.DB
 	addr    string
-	roots   *x509.CertPool
+	http    *http.Client
 	info    conninfo.Info
 	cfg     keyvault.Config
 	deps    keyvault.Deps
@@ -133,13 +135,18 @@ func (m *memorySink) wait(t testing.TB, n int) []telemetry.Row {
 
 type option func(*world)
 
+// issuerKey signs the tokens of every world; making it takes its time.
+var issuerKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
 func newWorld(t testing.TB, options ...option) *world {
 	t.Helper()
-	signer, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, dir: t.TempDir(), signer: signer, policy: rbac.NewPolicy(rbac.BuiltIn(), nil),
+	w := &world{t: t, dir: t.TempDir(), signer: issuerKey(), policy: rbac.NewPolicy(rbac.BuiltIn(), nil),
 		clock: &clock{now: time.Unix(1_800_000_000, 0)}, sink: &memorySink{grew: make(chan struct{})},
 		info: conninfo.Info{Kind: conninfo.PrivateEndpoint, VNet: "eudcc-ie", PrivateEndpoint: vaultID + "-pe", Source: netip.MustParseAddrPort("192.168.4.20:40000")},
 		cfg:  keyvault.Config{Name: vaultName, ResourceID: vaultID, Location: "westeurope", TenantID: tenant, Authority: authority, RetentionDays: 7}}
@@ -169,7 +176,7 @@ func (w *world) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.token, w.journal = token, j
+	w.token, w.journal, w.db = token, j, db
 	deps := w.deps
 	deps.Token, deps.DB, deps.Policy, deps.Sink, deps.Now = token, db, w.policy, w.sink, w.clock.Now
 	if deps.Audit == nil {
@@ -187,13 +194,14 @@ func (w *world) start() {
 	}
 	w.addr = ln.Addr().String()
 	cert, roots := serverCertificate(t)
-	w.roots = roots
+	w.http = client(w.addr, roots)
 	done := make(chan error, 2)
 	go func() {
 		done <- httpserve.Run(ctx, &endpoint{ln, w}, &tls.Config{Certificates: []tls.Certificate{cert}}, w.vault.Handler())
 	}()
 	go func() { done <- w.vault.Run(ctx) }()
 	w.close = func() {
+		w.http.CloseIdleConnections()
 		cancel()
 		for range 2 {
 			if err := <-done; err != nil {
@@ -211,6 +219,8 @@ func (w *world) restart() {
 	w.close()
 	w.start()
 }
+
+func (w *world) store() keyvault.Store { return keyvault.NewSQLStore(w.db, vaultName) }
 
 // endpoint is a listener whose connections carry the world's evidence.
 type endpoint struct {
@@ -309,15 +319,19 @@ func (p *who) GetToken(_ context.Context, o policy.TokenRequestOptions) (azcore.
 
 func (w *world) as(oid string) *who { return &who{w: w, oid: oid} }
 
-func (w *world) httpClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{RootCAs: w.roots},
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", w.addr)
-		}}}
+// client reaches addr whatever host name is asked for.
+func client(addr string, roots *x509.CertPool) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{RootCAs: roots},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+			}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 func (w *world) options() azcore.ClientOptions {
-	return azcore.ClientOptions{Transport: w.httpClient(), Retry: policy.RetryOptions{MaxRetries: -1}}
+	return azcore.ClientOptions{Transport: w.http, Retry: policy.RetryOptions{MaxRetries: -1}}
 }
 
 func (w *world) keys(oid string) *azkeys.Client {
@@ -380,10 +394,7 @@ func (w *world) raw(method, pathAndQuery, token, body string) reply {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	client := w.httpClient()
-	defer client.CloseIdleConnections()
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	res, err := client.Do(req)
+	res, err := w.http.Do(req)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,7 +112,7 @@ func TestSignaturesVerifyWithThePublicKeyAndTheVault(t *testing.T) {
 			switch {
 			case strings.HasPrefix(string(alg), "ES"):
 				half := len(sig.Result) / 2
-				pub := &ecdsa.PublicKey{Curve: curves[name], X: new(big.Int).SetBytes(k.Key.X), Y: new(big.Int).SetBytes(k.Key.Y)}
+				pub := must(ecdsa.ParseUncompressedPublicKey(curves[name], slices.Concat([]byte{4}, k.Key.X, k.Key.Y)))(t)
 				ok = ecdsa.Verify(pub, digest, new(big.Int).SetBytes(sig.Result[:half]), new(big.Int).SetBytes(sig.Result[half:]))
 			case strings.HasPrefix(string(alg), "PS"):
 				ok = rsa.VerifyPSS(rsaOf(k.Key), hash, digest, sig.Result, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil

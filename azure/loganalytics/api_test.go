@@ -26,6 +26,7 @@ import (
 	"verdant/azure/rbac"
 	"verdant/azure/rest"
 	"verdant/internal/telemetry"
+	"verdant/kql"
 )
 
 const (
@@ -370,6 +371,13 @@ func TestABadQueryIsRefusedWithItsPlace(t *testing.T) {
 		if err := json.Unmarshal([]byte(answer), &body); err != nil || body.Error.Inner.Code != want[0] || !strings.Contains(body.Error.Inner.Inner.Message, want[1]) || body.Error.Inner.Inner.Line != 1 {
 			t.Errorf("%s: got %s", query, answer)
 		}
+	}
+}
+
+func TestADefectOfTheEvaluatorIsNotTheCallersAffair(t *testing.T) {
+	err := refusal(t.Context(), &view{}, &kql.Error{Code: kql.RuntimeError, Message: "internal defect: index out of range"})
+	if status, _, body := answered(err, "cid"); status != 500 || strings.Contains(string(body), "index") || !strings.Contains(string(body), "cid") {
+		t.Errorf("got %d %s", status, body)
 	}
 }
 

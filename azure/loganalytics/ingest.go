@@ -74,7 +74,7 @@ func (t *table) check(rows []telemetry.Row, now time.Time) (checked, error) {
 				out.dropped[at]++
 			}
 			switch {
-			case null || at == t.workspace || at == t.typ:
+			case null || at == t.workspace || at == t.typ || at == t.subscription:
 			case at == t.timeGenerated:
 				generated = plausible(val.i, now)
 			case at == t.source:
@@ -96,11 +96,11 @@ func (t *table) check(rows []telemetry.Row, now time.Time) (checked, error) {
 	return out, nil
 }
 
-// filled says whether a sender may not give the column. TenantId and Type may
-// be given, because senders that speak Azure's record format do, and are
-// replaced by the workspace's own.
+// filled says whether a sender may not give the column. TenantId, Type and
+// _SubscriptionId may be given, because senders that speak Azure's record
+// format do, and are replaced by what the workspace knows better.
 func (t *table) filled(at int) bool {
-	return at == t.subscription || at == t.billable || at == t.billed || at == t.received || at == t.item
+	return at == t.billable || at == t.billed || at == t.received || at == t.item
 }
 
 // plausible replaces a time that is over 2 days old or a day ahead with the

@@ -178,6 +178,9 @@ func refusal(ctx context.Context, q *view, err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
+	if strings.HasPrefix(e.Message, "internal defect") {
+		return err // a 500; what went wrong inside is not the caller's
+	}
 	place := &inner{Code: string(e.Code), Message: e.Message, Line: e.Line, Token: e.Token}
 	if e.Line > 0 {
 		place.Pos = &e.Column

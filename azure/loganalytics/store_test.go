@@ -99,7 +99,7 @@ func TestRowsAreTheSameHotSealedAndReopened(t *testing.T) {
 	s := storeIn(t, dir, c, 1<<20)
 	at := c.now().Add(-time.Minute)
 	emit(t, s, "AZKVAuditLogs",
-		telemetry.Row{"TimeGenerated": at, "OperationName": "KeySign", "DurationMs": 12, "IsRbacAuthorized": true, "Identity": map[string]any{"oid": "x"}, "_ResourceId": "/SUBSCRIPTIONS/S1/V"},
+		telemetry.Row{"TimeGenerated": at, "OperationName": "KeySign", "DurationMs": 12, "IsRbacAuthorized": true, "Identity": map[string]any{"oid": "x"}, "_ResourceId": "/SUBSCRIPTIONS/S1/V", "_SubscriptionId": "S1", "TenantId": "mine"},
 		telemetry.Row{"OperationName": "KeyGet", "HttpStatusCode": 200})
 	want := []string{
 		at.Format(time.RFC3339Nano) + `|KeySign|12|∅|1|{"oid":"x"}|/subscriptions/s1/v|s1`,
@@ -351,6 +351,26 @@ func TestNothingRestsInPlaintextAndDamageIsNamed(t *testing.T) {
 	}
 }
 
+func TestASegmentFitsItsPlaceOnly(t *testing.T) {
+	dir, c := t.TempDir(), newClock()
+	s := storeIn(t, dir, c, 1<<20)
+	emit(t, s, "Heartbeat", telemetry.Row{"Computer": "a"})
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	own := s.tables["Heartbeat"].segments[0].path
+	moved := filepath.Join(s.tableDir("Perf"), filepath.Base(own))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(moved), 0o700), os.Rename(own, moved), s.close()); err != nil {
+		t.Fatal(err)
+	}
+	s = storeIn(t, dir, c, 1<<20)
+	var broken *SegmentError
+	err := s.scan(t.Context(), s.tables["Perf"], nil, allTime, &scanStats{}, func(batch) error { return nil })
+	if !errors.As(err, &broken) || broken.Table != "Perf" {
+		t.Errorf("a segment in another table's place: got %v", err)
+	}
+}
+
 func TestAFailedSealKeepsTheRowsAndIsTriedAgain(t *testing.T) {
 	dir, c := t.TempDir(), newClock()
 	s := storeIn(t, dir, c, 1<<20)
@@ -433,7 +453,7 @@ func TestADaysSegmentsAreMergedWhenItIsOverAndNothingIsLostToAKillBetween(t *tes
 	dir, c := t.TempDir(), newClock()
 	s := storeIn(t, dir, c, 1<<20)
 	var want []string
-	for i := range 20 {
+	for i := range 19 {
 		name := fmt.Sprintf("c%d", i)
 		emit(t, s, "Heartbeat", telemetry.Row{"Computer": name, "RemoteIPLatitude": float64(i), "IsGatewayInstalled": i%2 == 0})
 		want = append(want, fmt.Sprintf("%s|%d|%d|∅", name, i, (i+1)%2))
@@ -444,14 +464,14 @@ func TestADaysSegmentsAreMergedWhenItIsOverAndNothingIsLostToAKillBetween(t *tes
 	}
 	columns := []string{"Computer", "RemoteIPLatitude", "IsGatewayInstalled", "RemoteIPLongitude"}
 	equal(t, "merged", rowsOf(t, s, "Heartbeat", allTime, columns...), want)
-	// From 24 Nov 12:30 to 26 Nov 21:30: two whole days in one file each, and
-	// the eight of the third.
+	// From 24 Nov 12:30 to 26 Nov 18:30: two whole days in one file each, and
+	// the seven of the third.
 	var names []string
 	for _, seg := range s.tables["Heartbeat"].segments {
 		names = append(names, filepath.Base(seg.path))
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "segments", "Heartbeat", "*"))
-	if err != nil || len(files) != len(names) || len(files) > 10 {
+	if err != nil || len(files) != len(names) || len(files) != 9 {
 		t.Fatalf("%d files, %d segments: %v", len(files), len(names), names)
 	}
 

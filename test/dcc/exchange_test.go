@@ -16,6 +16,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -23,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,6 +38,7 @@ import (
 	"verdant/dcc/issuance"
 	"verdant/dcc/verifier"
 	"verdant/dcc/wire"
+	"verdant/hcert"
 	"verdant/trustlist"
 )
 
@@ -107,25 +110,31 @@ func (k oneKey) token(t *testing.T, oid string) string {
 
 // member is Ireland with its services, and the gateway it talks to.
 type member struct {
-	anchor                    *x509.Certificate
-	front                     *httptest.Server
-	auth, upload              *x509.Certificate
-	authKey, uploadKey        *ecdsa.PrivateKey
-	issuance, verifier, rules *httptest.Server
-	verifierServer            *verifier.Server
-	ruleServer                *businessrule.Server
-	publish                   func(context.Context) error
-	authority                 oneKey
-	dsc                       *x509.Certificate
+	anchor                            *x509.Certificate
+	front                             *httptest.Server
+	auth, upload                      *x509.Certificate
+	authKey, uploadKey                *ecdsa.PrivateKey
+	issuance, public, verifier, rules *httptest.Server
+	verifierServer                    *verifier.Server
+	ruleServer                        *businessrule.Server
+	publish                           func(context.Context) error
+	authority                         oneKey
+	dsc                               *x509.Certificate
 }
 
-func (m *member) connector(t *testing.T) *connector.Connector {
+// client is an HTTP client with the member state's certificate.
+func (m *member) client(t *testing.T) *http.Client {
 	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AddCert(m.front.Certificate())
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{{Certificate: [][]byte{m.auth.Raw}, PrivateKey: m.authKey}}}}
 	t.Cleanup(tr.CloseIdleConnections)
-	c, err := connector.New(connector.Config{Gateway: m.front.URL}, connector.Deps{HTTP: &http.Client{Transport: tr}, Anchor: m.anchor,
+	return &http.Client{Transport: tr}
+}
+
+func (m *member) connector(t *testing.T) *connector.Connector {
+	t.Helper()
+	c, err := connector.New(connector.Config{Gateway: m.front.URL}, connector.Deps{HTTP: m.client(t), Anchor: m.anchor,
 		Uploader: &trustlist.CMSSigner{Certificate: m.upload, Key: m.uploadKey, Now: time.Now}})
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +142,7 @@ func (m *member) connector(t *testing.T) *connector.Connector {
 	return c
 }
 
-func newMember(t *testing.T) *member {
+func newMember(t *testing.T, database func(*testing.T, string) *sql.DB) *member {
 	t.Helper()
 	ctx, from := t.Context(), time.Now().Add(-time.Hour)
 	m := &member{authKey: newKey(t), uploadKey: newKey(t)}
@@ -184,14 +193,21 @@ func newMember(t *testing.T) *member {
 		t.Fatal(err)
 	}
 	m.authority = oneKey{rsaKey}
+	issuanceDB := database(t, "issuance-service")
 	iss, err := issuance.New(ctx, issuance.Config{Role: issuance.Private, Country: "IE", Callers: []string{"portal"}}, issuance.Deps{
-		DB: database(t, "issuance-service"), DSC: m.dsc, Signer: dscKey, Publisher: m.connector(t),
+		DB: issuanceDB, DSC: m.dsc, Signer: dscKey, Publisher: m.connector(t),
 		Tokens: &rest.Verifier{Issuers: []string{"https://login/t/"}, Audiences: []string{"api://dgca-issuance-service"}, Keys: m.authority, Now: time.Now}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h, err := iss.Handler()
 	m.issuance, m.publish = serve(t, h, err), iss.Run
+	pub, err := issuance.New(ctx, issuance.Config{Role: issuance.Public, Country: "IE"}, issuance.Deps{DB: issuanceDB})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err = pub.Handler()
+	m.public = serve(t, h, err)
 	if m.verifierServer, err = verifier.New(ctx, verifier.Config{}, verifier.Deps{DB: database(t, "verifier-service"), Source: m.connector(t)}); err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +250,12 @@ func call(t *testing.T, method, url, token, body string, out any) int {
 const payload = `{"ver":"1.3.0","nam":{"fn":"Byrne","fnt":"BYRNE"},"dob":"1987-02-03","v":[{"tg":"840539006","vp":"1119349007","mp":"EU/1/20/1528","ma":"ORG-100030215","dn":2,"sd":2,"dt":"2021-06-11","co":"IE","is":"HSE"}]}`
 
 func TestACertificateGoesFromTheIssuerToTheVerifierThroughTheGateway(t *testing.T) {
-	m := newMember(t)
+	exchange(t, newMember(t, database))
+}
+
+// exchange sends one certificate the whole way, and claims it.
+func exchange(t *testing.T, m *member) {
+	t.Helper()
 	var issued wire.Issued
 	if status := call(t, "PUT", m.issuance.URL+"/dgci/issue", m.authority.token(t, "portal"), payload, &issued); status != 200 {
 		t.Fatalf("issue: got %d", status)
@@ -273,4 +294,102 @@ func TestACertificateGoesFromTheIssuerToTheVerifierThroughTheGateway(t *testing.
 	if status := call(t, "PUT", m.issuance.URL+"/dgci/issue", m.authority.token(t, "somebody"), payload, nil); status != 403 {
 		t.Errorf("somebody else issues: got %d", status)
 	}
+
+	token := m.authority.token(t, "portal")
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if status := call(t, "PUT", m.issuance.URL+"/dgci/issue", token, payload, nil); status != 200 {
+				t.Errorf("one of many at a time: got %d", status)
+			}
+		})
+	}
+	wg.Wait()
+
+	for range 4 {
+		if status := claim(t, m, issued, "WRONGTAN"); status != 400 {
+			t.Errorf("a wrong TAN: got %d", status)
+		}
+	}
+	if status := claim(t, m, issued, issued.TAN); status != 400 {
+		t.Errorf("the right TAN after four wrong ones: got %d", status)
+	}
+	call(t, "PUT", m.issuance.URL+"/dgci/issue", token, payload, &issued)
+	for _, want := range []int{200, 400} { // a TAN serves once
+		if status := claim(t, m, issued, issued.TAN); status != want {
+			t.Errorf("claim: got %d, want %d", status, want)
+		}
+	}
+
+	if err := m.withdraw(t); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.verifierServer.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := verify(); r.Valid || r.Reasons[0].Code != "unknown-signer" {
+		t.Errorf("after the document signer was withdrawn: got %+v", r)
+	}
+	if status := call(t, "PUT", m.issuance.URL+"/dgci/certPublish", token, "", nil); status != 204 {
+		t.Errorf("publish again: got %d", status)
+	}
+	if err := m.verifierServer.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := verify(); !r.Valid {
+		t.Errorf("after it was published again: got %+v", r)
+	}
+}
+
+// claim claims a certificate with a fresh wallet key.
+func claim(t *testing.T, m *member, issued wire.Issued, tan string) int {
+	t.Helper()
+	var d hcert.Decoder
+	u, err := d.Decode(issued.QRCode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, tanHash := u.Sign1.Hash(), sha256.Sum256([]byte(tan))
+	key := newKey(t)
+	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b64 := base64.StdEncoding.EncodeToString
+	c := wire.Claim{DGCI: issued.DGCI, CertHash: b64(hash[:]), TANHash: b64(tanHash[:]), PublicKey: wire.WalletKey{Type: "EC", Value: b64(spki)}, SigAlg: "SHA256withECDSA"}
+	digest := sha256.Sum256([]byte(c.TANHash + c.CertHash + c.PublicKey.Value))
+	sig, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Signature = b64(sig)
+	body, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return call(t, "POST", m.public.URL+"/dgci/wallet/claim", "", string(body), nil)
+}
+
+// withdraw takes the document signer off the trust list.
+func (m *member) withdraw(t *testing.T) error {
+	t.Helper()
+	up := &trustlist.CMSSigner{Certificate: m.upload, Key: m.uploadKey, Now: time.Now}
+	body, err := up.SignBase64(t.Context(), m.dsc.Raw)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, m.front.URL+"/signerCertificate/delete", strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/cms")
+	resp, err := m.client(t).Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		return errors.New(resp.Status)
+	}
+	return nil
 }

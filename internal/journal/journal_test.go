@@ -383,6 +383,30 @@ func TestDropRemovesWholeSegmentsAndTheChainStillHolds(t *testing.T) {
 	}
 }
 
+func TestDroppingBehindAReaderIsNoBreak(t *testing.T) {
+	j := open(t, t.TempDir(), Options{SegmentBytes: 400})
+	appendN(t, j, 30)
+	var got []uint64
+	err := j.Read(t.Context(), 0, func(seq uint64, _ []byte) error {
+		got = append(got, seq)
+		if seq == 1 {
+			return j.Drop(20)
+		}
+		return nil
+	})
+	if err != nil || got[len(got)-1] != 30 || len(got) > 20 {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	files, err := filepath.Glob(filepath.Join(j.dir, "*"+segmentSuffix))
+	if err != nil || os.Remove(files[0]) != nil {
+		t.Fatal(err)
+	}
+	var broken *BreakError
+	if err := j.Verify(t.Context()); !errors.As(err, &broken) {
+		t.Fatalf("a segment that was not dropped is gone: got %v, want a BreakError", err)
+	}
+}
+
 func TestWaitReturnsWithTheNextRecord(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

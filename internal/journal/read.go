@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 )
 
 // Read calls fn for every record from the given number up to the newest at the
@@ -60,28 +61,41 @@ func (j *Journal) spans(from uint64) ([]span, Head, error) {
 
 func (j *Journal) read(ctx context.Context, spans []span, head Head, from uint64, fn func(uint64, []byte) error) error {
 	var at Head // what the last span ended with
+	known := false
 	var buf []byte
-	for i, sp := range spans {
-		if i > 0 && (sp.first != at.Seq+1 || sp.chain != at.Chain) {
+	for _, sp := range spans {
+		if known && (sp.first != at.Seq+1 || sp.chain != at.Chain) {
 			return sp.broken(at.Seq+1, "the segment before it ends at record %d and this one does not continue it", at.Seq)
 		}
 		var err error
-		if at, err = j.readSpan(ctx, sp, from, &buf, fn); err != nil {
+		at, err = j.readSpan(ctx, sp, from, &buf, fn)
+		known = err == nil
+		if errors.Is(err, os.ErrNotExist) && j.dropped(sp.segment) {
+			continue // since the reading began: as if it had begun later
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			return sp.broken(sp.first, "the segment file is gone")
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if at != head {
+	if known && at != head {
 		last := spans[len(spans)-1]
 		return last.broken(at.Seq+1, "the segment ends at record %d, before the newest record %d", at.Seq, head.Seq)
 	}
 	return nil
 }
 
+// dropped reports whether Drop took the segment.
+func (j *Journal) dropped(s *segment) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !slices.Contains(j.segments, s)
+}
+
 func (j *Journal) readSpan(ctx context.Context, sp span, from uint64, buf *[]byte, fn func(uint64, []byte) error) (Head, error) {
 	f, err := os.Open(sp.path)
-	if errors.Is(err, os.ErrNotExist) {
-		return Head{}, sp.broken(sp.first, "the segment file is gone")
-	}
 	if err != nil {
 		return Head{}, err
 	}

@@ -1,12 +1,19 @@
 package gateway
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"maps"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	"verdant/dcc/wire"
+	"verdant/trustlist"
 )
 
 func ruleJSON(changes map[string]any) string {
@@ -130,6 +137,30 @@ func FuzzThumbprint(f *testing.F) {
 	f.Fuzz(func(t *testing.T, v string) {
 		if got, ok := normaliseThumbprint(v); ok && len(got) != 64 {
 			t.Errorf("%q: got %q", v, got)
+		}
+	})
+}
+
+func FuzzReadSignerCMS(f *testing.F) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	der, err := trustlist.NewUpload(f.Context(), trustlist.Authority{Key: key}, &key.PublicKey, trustlist.Subject{Country: "IE", CommonName: "UP"}, began)
+	cert := parse(f, der, err)
+	f.Add(signed(f, cert, key, cert.Raw))
+	f.Add(signed(f, cert, key, []byte("VR-IE-0001")))
+	f.Add("AAAA")
+	f.Fuzz(func(t *testing.T, body string) {
+		r := httptest.NewRequest("POST", "/signerCertificate", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/cms")
+		env, cert, err := readSignerCMS(r)
+		if err == nil && (env == nil || cert == nil) {
+			t.Error("neither an error nor a certificate")
+		}
+		var p *problem
+		if err != nil && (!errors.As(err, &p) || p.Code != "0x402" || p.status != 400) {
+			t.Errorf("got %v", err)
 		}
 	})
 }

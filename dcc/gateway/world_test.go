@@ -39,7 +39,7 @@ type country struct {
 
 // world is a gateway over a database of its own, with IE and DE onboarded.
 type world struct {
-	t         *testing.T
+	t         testing.TB
 	clock     atomic.Int64
 	db        *sql.DB
 	dir       string // the onboarding directory
@@ -83,7 +83,7 @@ func openDB(t testing.TB, path string) *sql.DB {
 	return db
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), anchorKey: newKey(t)}
 	w.clock.Store(began.UnixMicro())

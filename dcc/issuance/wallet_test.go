@@ -114,8 +114,10 @@ func TestTheFifthClaimAfterFourWrongTANsIsBlocked(t *testing.T) {
 	}
 	var ok wire.Claimed
 	h.send(h.claim(h.issued.TAN)).into(t, &ok) // success resets the counter
-	for range maxWrongTANs {
-		h.send(h.claim("WRONGTAN"))
+	for i := range maxWrongTANs {
+		if got := h.send(h.claim("WRONGTAN")); got.code() != "WrongTAN" {
+			t.Fatalf("attempt %d after a success: got %d %s", i+1, got.status, got.body)
+		}
 	}
 	if got := h.send(h.claim(ok.TAN)); got.status != 400 || got.code() != "Blocked" {
 		t.Errorf("the right TAN after %d wrong ones: got %d %s", maxWrongTANs, got.status, got.body)
@@ -158,6 +160,27 @@ func TestOneTANServesOneOfTwoClaims(t *testing.T) {
 	wg.Wait()
 	if won != 1 {
 		t.Errorf("%d claims succeeded", won)
+	}
+}
+
+func TestTheDatabaseDecidesBetweenTwoThatSawTheSameRecord(t *testing.T) {
+	w := newWorld(t)
+	s, err := openStore(t.Context(), w.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.insert(t.Context(), record{dgciHash: "a", created: began, expires: began}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false} {
+		if got, err := s.finish(t.Context(), "a", "hash", "tan"); err != nil || got != want {
+			t.Errorf("signature %d: got %v, %v", i+1, got, err)
+		}
+	}
+	for i, want := range []bool{true, false} {
+		if got, err := s.claim(t.Context(), "a", "tan", "next", []byte("key")); err != nil || got != want {
+			t.Errorf("claim %d: got %v, %v", i+1, got, err)
+		}
 	}
 }
 

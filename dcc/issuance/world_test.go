@@ -36,7 +36,7 @@ var began = time.Date(2022, 1, 10, 12, 0, 0, 0, time.UTC)
 // world is an issuance service with a document signer, a database and an
 // identity provider of its own.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	clock    atomic.Int64
 	path     string
 	db       *sql.DB
@@ -73,7 +73,7 @@ var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return k
 })
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, tokenKey: rsaKey(), path: filepath.Join(t.TempDir(), "issuance.db")}
 	w.clock.Store(began.UnixMicro())
@@ -156,8 +156,8 @@ const (
 	portal   = "11111111-1111-1111-1111-111111111111"
 )
 
-// server makes the service; change may alter what it is made of.
-func (w *world) server(role Role, change func(*Config, *Deps)) (*httptest.Server, error) {
+// make makes the service; change may alter what it is made of.
+func (w *world) make(role Role, change func(*Config, *Deps)) (*Server, error) {
 	cfg := Config{Role: role, Country: "IE", Callers: []string{portal}}
 	deps := Deps{DB: w.db, Now: w.now, Log: slog.New(slog.NewJSONHandler(&w.log, nil))}
 	if role == Private {
@@ -167,7 +167,12 @@ func (w *world) server(role Role, change func(*Config, *Deps)) (*httptest.Server
 	if change != nil {
 		change(&cfg, &deps)
 	}
-	s, err := New(w.t.Context(), cfg, deps)
+	return New(w.t.Context(), cfg, deps)
+}
+
+// server serves what make makes.
+func (w *world) server(role Role, change func(*Config, *Deps)) (*httptest.Server, error) {
+	s, err := w.make(role, change)
 	if err != nil {
 		return nil, err
 	}

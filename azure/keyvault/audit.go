@@ -195,30 +195,38 @@ func (e *auditEvent) row() telemetry.Row {
 }
 
 const (
-	forwardBatch = 500
-	retryAfter   = 2 * time.Second
+	forwardBatch = 1000
+	// gather is how long the forwarder lets records come together: a batch
+	// costs the sink and the store one write each.
+	gather     = 50 * time.Millisecond
+	retryAfter = 2 * time.Second
 )
 
 var errBatchFull = errors.New("batch is full")
 
 // forward sends the journal's records to the sink, in order and at least
-// once: the cursor moves after the sink has acknowledged. It ends with ctx.
+// once: the cursor moves after the sink has acknowledged. What is away for now
+// is tried again; nothing is lost, the records stay in the journal. It ends
+// with ctx.
 func (s *Server) forward(ctx context.Context) error {
-	for ctx.Err() == nil {
-		moved, err := s.forwardBatch(ctx)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			// The sink or the store is away for now; nothing is lost, the
-			// records stay in the journal.
+	var cursor uint64
+	for known := false; ctx.Err() == nil; {
+		var err error
+		if !known {
+			cursor, err = s.store.Cursor(ctx)
+			known = err == nil
+		}
+		if err == nil {
+			err = s.audit.Wait(ctx, cursor)
+		}
+		if err == nil {
+			wait(ctx, gather)
+		}
+		for full := true; full && err == nil; {
+			cursor, full, err = s.forwardFrom(ctx, cursor)
+		}
+		if err != nil && ctx.Err() == nil {
 			wait(ctx, retryAfter)
-		case !moved && ctx.Err() == nil:
-			cursor, err := s.store.Cursor(ctx)
-			if err == nil {
-				err = s.audit.Wait(ctx, cursor)
-			}
-			if err != nil {
-				wait(ctx, retryAfter)
-			}
 		}
 	}
 	return nil
@@ -233,13 +241,12 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (s *Server) forwardBatch(ctx context.Context) (moved bool, err error) {
-	cursor, err := s.store.Cursor(ctx)
-	if err != nil || s.audit.Last() <= cursor {
-		return false, err
-	}
+// forwardFrom sends up to a batch of the records after cursor, and returns the
+// new cursor and whether the batch was full.
+func (s *Server) forwardFrom(ctx context.Context, cursor uint64) (last uint64, full bool, err error) {
 	var rows []telemetry.Row
-	last, seen := cursor, 0
+	seen := 0
+	last = cursor
 	mine := strings.ToUpper(s.cfg.ResourceID)
 	err = s.audit.Read(ctx, cursor+1, func(seq uint64, record []byte) error {
 		if seen == forwardBatch {
@@ -255,14 +262,19 @@ func (s *Server) forwardBatch(ctx context.Context) (moved bool, err error) {
 		last, seen = seq, seen+1
 		return nil
 	})
-	if err != nil && !errors.Is(err, errBatchFull) {
-		return false, err
+	full = errors.Is(err, errBatchFull)
+	if err != nil && !full {
+		return cursor, false, err
 	}
 	if len(rows) > 0 {
 		if err := s.sink.Emit(ctx, Table, rows...); err != nil {
-			return false, err
+			return cursor, false, err
 		}
 	}
-	// The sink has the rows: an end of ctx must not make them come again.
-	return last > cursor, s.store.SetCursor(context.WithoutCancel(ctx), last)
+	if last == cursor {
+		return cursor, false, nil
+	}
+	// The sink has the rows: an end of ctx must not make them come again, and
+	// a store that refuses must not either, as long as this server runs.
+	return last, full, s.store.SetCursor(context.WithoutCancel(ctx), last)
 }

@@ -390,7 +390,7 @@ func (s *Server) updateKey(c *call, r *http.Request) (int, any, error) {
 			if k.Managed {
 				return managedBy("update", Keys)
 			}
-			if in.Ops != nil {
+			if len(in.Ops) > 0 { // an empty list changes nothing: it must not widen
 				ops, err := checkOps(in.Ops, k.Type)
 				if err != nil {
 					return err

@@ -1,0 +1,55 @@
+package keyvault_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"verdant/internal/conninfo"
+)
+
+// FuzzRequests sends arbitrary requests of an administrator: none may end in
+// an internal error (a panic becomes one), each answer with a body is JSON,
+// and each leaves exactly one record.
+func FuzzRequests(f *testing.F) {
+	w := newWorld(f)
+	w.adminRaw("POST", "/keys/k/create", `{"kty":"EC"}`)
+	w.adminRaw("PUT", "/secrets/s", `{"value":"v"}`)
+	w.adminRaw("POST", "/certificates/c/create", `{"policy":{"key_props":{"kty":"EC"},"x509_props":{"subject":"CN=x"},"issuer":{"name":"Unknown"}}}`)
+	token := w.mint(map[string]any{"oid": admin})
+	for _, seed := range [][3]string{
+		{"GET", "/keys/k", ""}, {"POST", "/keys/k/sign", `{"alg":"ES256","value":"AAAA"}`}, {"POST", "/keys/k/verify", `{"alg":"ES256","digest":"AAAA","value":"AA"}`},
+		{"PUT", "/keys/i", `{"key":{"kty":"EC","crv":"P-256","d":"AQ","x":"AQ","y":"AQ"}}`}, {"PATCH", "/keys/k", `{"attributes":{"enabled":false},"key_ops":[]}`},
+		{"PUT", "/secrets/s", `{"value":"","tags":{}}`}, {"GET", "/secrets?maxresults=1&$skiptoken=cw", ""}, {"DELETE", "/secrets/s", ""}, {"POST", "/deletedsecrets/s/recover", ""},
+		{"POST", "/certificates/c/pending/merge", `{"x5c":["AAAA"]}`}, {"PATCH", "/certificates/c/policy", `{"key_props":{"kty":"oct"}}`}, {"POST", "/certificates/c/import", `{"value":"AAAA"}`},
+		{"DELETE", "/certificates/c/pending", ""}, {"GET", "//keys//k//", ""}, {"FOO", "/%2e%2e/keys", "{"},
+	} {
+		f.Add(seed[0], seed[1], []byte(seed[2]))
+	}
+	handler := w.vault.Handler()
+	f.Fuzz(func(t *testing.T, method, target string, body []byte) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil || method == "" || strings.ContainsAny(method, " \r\n") {
+			return
+		}
+		q := u.Query()
+		q.Set("api-version", "7.4")
+		r := httptest.NewRequest("POST", vaultURL+"/", strings.NewReader(string(body))).WithContext(conninfo.With(t.Context(), w.info))
+		r.Method, r.URL.Path, r.URL.RawQuery = method, u.Path, q.Encode()
+		r.Header.Set("Authorization", "Bearer "+token)
+		before := w.journal.Last()
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, r)
+		if answer.Code >= 500 {
+			t.Errorf("%s %s %q: got %d %s", method, target, body, answer.Code, answer.Body)
+		}
+		if answer.Body.Len() > 0 && answer.Header().Get("Content-Type") != "application/json; charset=utf-8" && answer.Code != http.StatusTemporaryRedirect {
+			t.Errorf("%s %s %q: got %d %v %s", method, target, body, answer.Code, answer.Header(), answer.Body)
+		}
+		if got := w.journal.Last() - before; got != 1 {
+			t.Errorf("%s %s: %d records", method, target, got)
+		}
+	})
+}

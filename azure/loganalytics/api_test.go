@@ -204,10 +204,12 @@ func TestEveryTypeReachesTheStockClient(t *testing.T) {
 	s.emit(t, "eudcc-ie", "AZKVAuditLogs", telemetry.Row{"DurationMs": 7, "IsRbacAuthorized": true, "Properties": map[string]any{"a": []int{1}},
 		"_ResourceId": "/subscriptions/S1/x", "RequestUri": `https://v/"ü"`})
 	s.emit(t, "eudcc-ie", "Perf", telemetry.Row{"CounterValue": 2.5})
+	s.emit(t, "eudcc-ie", "ContainerLogV2", telemetry.Row{"LogMessage": `say "hi"`}, telemetry.Row{"LogMessage": `{"level":"info","msg":"ready"}`})
 	for query, want := range map[string]string{
 		"AZKVAuditLogs | project DurationMs, IsRbacAuthorized, Properties, RequestUri, HttpStatusCode, SubnetId": "DurationMs:int, IsRbacAuthorized:bool, Properties:dynamic, RequestUri:string, HttpStatusCode:int, SubnetId:string\n[7 true {\"a\":[1]} https://v/\"ü\" <nil> ]",
 		"AZKVAuditLogs | project Type, TenantId, SourceSystem, _ResourceId, _SubscriptionId, _IsBillable":        "Type:string, TenantId:guid, SourceSystem:string, _ResourceId:string, _SubscriptionId:string, _IsBillable:string\n[AZKVAuditLogs " + irelandID + " Azure /subscriptions/s1/x s1 True]",
 		"AZKVAuditLogs | where _BilledSize > 10 and _TimeReceived <= TimeGenerated | project TimeGenerated":      "TimeGenerated:datetime\n[2026-11-24T12:30:00Z]",
+		"ContainerLogV2 | project LogMessage, L = tostring(LogMessage.level)":                                    "LogMessage:dynamic, L:string\n[say \"hi\" ]\n[{\"level\":\"info\",\"msg\":\"ready\"} info]",
 		"Perf | project CounterValue":       "CounterValue:real\n[2.5]",
 		"Perf | where CounterValue > 2.5":   "",
 		"Perf | where CounterPath == 'x'":   "",

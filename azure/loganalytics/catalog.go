@@ -262,18 +262,37 @@ func (v *tableView) vector(workspace string, b batch, at int) *kql.Vector {
 	return kql.NewStrings(c.strs)
 }
 
-// built goes by the language's builder, which parses JSON and decimals.
+// built goes by the language's builder, which parses JSON and decimals; what
+// is in a dictionary is parsed once.
 func (v *tableView) built(c *column, k kind) *kql.Vector {
+	if c.codes == nil || k != kindDynamic {
+		return parsed(k, c.n, c.isNull, c.str)
+	}
+	entries := parsed(k, len(c.dict), func(int) bool { return false }, func(i int) string { return c.dict[i] })
+	values := make([]any, len(c.dict))
+	for i := range values {
+		values[i] = entries.Value(i)
+	}
+	out := make([]any, c.n)
+	for i, code := range c.codes {
+		if !c.isNull(i) {
+			out[i] = values[code]
+		}
+	}
+	return kql.NewDynamics(out)
+}
+
+func parsed(k kind, n int, null func(int) bool, text func(int) string) *kql.Vector {
 	b := kql.NewBuilder(kql.Schema{{Name: "value", Type: kqlType(k)}})
 	one := make([]any, 1)
-	for i := range c.n {
+	for i := range n {
 		switch {
-		case c.isNull(i):
+		case null(i):
 			one[0] = nil
 		case k == kindDynamic:
-			one[0] = json.RawMessage(c.str(i))
+			one[0] = json.RawMessage(text(i))
 		default:
-			one[0] = c.str(i)
+			one[0] = text(i)
 		}
 		if err := b.AppendRow(one); err != nil {
 			// Nested deeper than the language goes: the value is null there.

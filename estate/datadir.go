@@ -1,7 +1,6 @@
 package estate
 
 import (
-	"bytes"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
@@ -12,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 )
 
@@ -185,17 +185,14 @@ func (d *DataDir) Key(purpose string) [32]byte {
 	return [32]byte(out)
 }
 
-// Secret derives a password for a purpose: text that the estate can show
-// again without keeping it.
-func (d *DataDir) Secret(purpose string) string {
-	const alphabet = "abcdefghjkmnpqrstuvwxyz23456789"
+// Secret derives a password of n characters for a purpose: text that the
+// estate can show again without keeping it. n is 32 at most.
+func (d *DataDir) Secret(purpose string, n int) string {
+	const alphabet = "abcdefghijkmnpqrstuvwxyz23456789" // 5 bits a character
 	key := d.Key("secret/" + purpose)
-	var b bytes.Buffer
-	for i, c := range key[:20] {
-		if i > 0 && i%5 == 0 {
-			b.WriteByte('-')
-		}
-		b.WriteByte(alphabet[int(c)%len(alphabet)])
+	var b strings.Builder
+	for _, c := range key[:n] {
+		b.WriteByte(alphabet[c&31])
 	}
 	return b.String()
 }
@@ -208,6 +205,16 @@ func (d *DataDir) State(parts ...string) (string, error) {
 
 // Socket is the path of the control socket.
 func (d *DataDir) Socket() string { return filepath.Join(d.Path, "control.sock") }
+
+// InUse reports whether a process has the data directory at path open.
+func InUse(path string) bool {
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	return syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil
+}
 
 // LockFile gives the lock to a child process: the directory stays locked as
 // long as one of the two lives.

@@ -2,6 +2,7 @@ package estate
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/google/uuid"
@@ -121,4 +122,20 @@ func (n Names) EndpointID(r Region, target string) string {
 func (n Names) guid(kind, name string) string {
 	space := uuid.MustParse(n.v.TenantID)
 	return uuid.NewSHA1(space, []byte(kind+"\x00"+n.v.Prefix+"\x00"+name)).String()
+}
+
+// NamesFor derives names from variables.
+func NamesFor(v Variables) Names { return Names{v} }
+
+// PortalAudience is the audience of access tokens for the issuance portal.
+const PortalAudience = "api://dgca-issuance-web"
+
+// IngressAddress is the name under which status lists the host's listener.
+const IngressAddress = "ingress"
+
+// address is the address with the given last octet in a /23 or /24 prefix.
+func address(prefix string, octet byte) string {
+	p := netip.MustParsePrefix(prefix).Masked().Addr().As4()
+	p[3] = octet
+	return netip.AddrFrom4(p).String()
 }

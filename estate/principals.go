@@ -1,5 +1,7 @@
 package estate
 
+import "strings"
+
 // Who there is in the tenant, and what each may do. Everything here follows
 // the reference deployment with private keys in direct custody: a service
 // signs with a key object and never reads a key bundle. Unlike the reference,
@@ -74,6 +76,9 @@ const (
 	DatabaseIdentity = "mysql"               // system-assigned, of the MySQL server
 	DiskIdentity     = "disk-encryption-set" // of the cluster's disks
 	DatabaseAdmin    = "mysql-aadadmin"
+	// DeploymentIdentity makes what a deployment makes and looks after it; it
+	// is a member of the administrators' group.
+	DeploymentIdentity = "deployment"
 )
 
 // Identity derives the managed identity called name in a region.
@@ -99,7 +104,7 @@ func (n Names) Identities() []Identity {
 		for _, p := range PodsOf(r) {
 			ids = append(ids, n.Identity(r, p.Identity))
 		}
-		for _, name := range []string{DatabaseIdentity, DiskIdentity, DatabaseAdmin} {
+		for _, name := range []string{DatabaseIdentity, DiskIdentity, DatabaseAdmin, DeploymentIdentity} {
 			ids = append(ids, n.Identity(r, name))
 		}
 	}
@@ -190,4 +195,16 @@ func (n Names) Grants() []Grant {
 		}
 	}
 	return grants
+}
+
+// GrantOf finds the grant of a managed identity on a key, secret or
+// certificate of its region's vault.
+func (n Names) GrantOf(r Region, identity, object string) (Grant, bool) {
+	principal := n.Identity(r, identity).PrincipalID
+	for _, g := range n.Grants() {
+		if g.Principal == principal && strings.HasSuffix(g.Scope, "/"+object) {
+			return g, true
+		}
+	}
+	return Grant{}, false
 }

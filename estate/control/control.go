@@ -24,6 +24,8 @@ type Status struct {
 	Since      time.Time     `json:"since"`
 	ReadyAfter time.Duration `json:"readyAfterNs"`
 	PID        int           `json:"pid"`
+	// Parent is the process that started the supervisor: `verdant up`.
+	Parent int `json:"parent"`
 	// Network names the driver, Limits what it cannot enforce.
 	Network string   `json:"network"`
 	Limits  []string `json:"limits"`
@@ -71,6 +73,12 @@ type Key struct {
 	State    string `json:"state"`
 	Reason   string `json:"reason,omitempty"`
 }
+
+// The states of a customer-managed key.
+const (
+	KeyAvailable    = "Available"
+	KeyInaccessible = "Inaccessible"
+)
 
 // Row is one row of the seed document's tables.
 type Row struct {

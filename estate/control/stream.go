@@ -27,7 +27,7 @@ func (c *streamConn) Read(p []byte) (int, error) {
 	if err == nil && n == 0 && len(p) > 0 {
 		return 0, io.EOF
 	}
-	return n, err
+	return max(n, 0), err // an error comes with -1
 }
 
 func (c *streamConn) keep(oob []byte) {

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"verdant/estate"
+	"verdant/estate/control"
+)
+
+// upFlags are the settings of a start.
+type upFlags struct {
+	session sessionFlags
+	varFile string
+	network string
+	ingress string
+	jumpbox string
+	detach  bool
+}
+
+func newUpCommand() *cobra.Command {
+	var flags upFlags
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Bring the estate up: the EU gateway and Ireland, each in its own private network",
+		Args:  exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if flags.detach {
+				return detach(cmd.Context(), flags)
+			}
+			return up(cmd.Context(), flags)
+		},
+	}
+	flags.session.register(cmd)
+	cmd.Flags().StringVar(&flags.varFile, "var-file", "", "terraform.tfvars with the estate's variables")
+	cmd.Flags().StringVar(&flags.network, "network", "auto", "auto, isolated or loopback")
+	cmd.Flags().StringVar(&flags.ingress, "ingress-addr", "127.0.0.1:8443", "where the ingress listens on the host")
+	cmd.Flags().StringVar(&flags.jumpbox, "jumpbox-addr", "127.0.0.1:2222", "where the jump-box listens on the host")
+	cmd.Flags().BoolVar(&flags.detach, "detach", false, "return when the estate is ready and leave it running")
+	return cmd
+}
+
+// config checks the flags and makes a start of them.
+func (f upFlags) config() (estate.StartConfig, error) {
+	cfg := estate.StartConfig{DataDir: f.session.dataDir, Network: f.network, IngressAddr: f.ingress, JumpboxAddr: f.jumpbox}
+	switch f.network {
+	case "auto", "isolated", "loopback":
+	default:
+		return cfg, usagef("--network %q: must be auto, isolated or loopback", f.network)
+	}
+	for flag, addr := range map[string]string{"--ingress-addr": f.ingress, "--jumpbox-addr": f.jumpbox} {
+		if err := estate.CheckHostAddress(addr); err != nil {
+			return cfg, usagef("%s: %w", flag, err)
+		}
+	}
+	cfg.Variables = estate.DefaultVariables()
+	if saved, ok := estate.SavedVariables(f.session.dataDir); ok {
+		cfg.Variables = saved
+	}
+	if f.varFile != "" {
+		var err error
+		if cfg.Variables, err = estate.LoadVariables(f.varFile); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, nil
+}
+
+func up(ctx context.Context, flags upFlags) error {
+	cfg, err := flags.config()
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	cfg.Progress = func(e control.Event) {
+		fmt.Fprintf(os.Stderr, "%6.2fs  %s\n", e.Time.Sub(begun).Seconds(), e.Text)
+	}
+	running, err := estate.Start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if err := running.WaitReady(ctx); err != nil {
+		if ctx.Err() != nil {
+			return running.Stop()
+		}
+		return err
+	}
+	status, err := running.Control().Status(ctx)
+	if err == nil {
+		welcome(status, running.Credentials(), cfg.DataDir)
+	}
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(os.Stderr, "\nStopping …")
+		return running.Stop()
+	case err := <-running.Ended():
+		return err
+	}
+}
+
+// welcome prints where to go and as whom.
+func welcome(s control.Status, people []estate.Credential, dataDir string) {
+	fmt.Printf("\nThe estate is ready. %s\n", s.Network)
+	for _, limit := range s.Limits {
+		fmt.Printf("  not enforced: %s\n", limit)
+	}
+	fmt.Println("\nOpen in a browser (everything else is private):")
+	for _, a := range s.Addresses {
+		if strings.HasPrefix(a.URL, "https://") {
+			fmt.Printf("  %-30s %s\n", a.Name, a.URL)
+		}
+	}
+	fmt.Println("\nSign in as:")
+	for _, p := range people {
+		fmt.Printf("  %-40s %s   (%s)\n", p.UPN, p.Password, p.Role)
+	}
+	fmt.Printf("\nBrowsers warn until they trust %s.\n", filepath.Join(dataDir, "ca.pem"))
+	fmt.Println("Try: verdant status   ·   verdant query -w eudcc-ie 'AZKVAuditLogs | take 5'")
+	fmt.Println("Ctrl-C stops it; the next `verdant up` continues where it was.")
+}
+
+// detach starts `verdant up` in a session of its own and returns when it is
+// ready.
+func detach(ctx context.Context, flags upFlags) error {
+	if _, err := flags.config(); err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(flags.session.dataDir)
+	if err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	output, err := os.CreateTemp("", "verdant-up-*")
+	if err != nil {
+		return err
+	}
+	defer output.Close()
+	defer os.Remove(output.Name())
+	args := []string{"up", "--data-dir", dir, "--network", flags.network, "--ingress-addr", flags.ingress, "--jumpbox-addr", flags.jumpbox}
+	if flags.varFile != "" {
+		args = append(args, "--var-file", flags.varFile)
+	}
+	child := exec.Command(exe, args...)
+	child.Stdout, child.Stderr = output, output
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := child.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	client := control.NewClient(filepath.Join(dir, "control.sock"))
+	for {
+		status, err := client.Status(ctx)
+		if err == nil && status.Ready && status.Parent == child.Process.Pid {
+			fmt.Fprintf(os.Stderr, "The estate is ready; `verdant down --data-dir %s` stops it.\n", dir)
+			return copyOut(output.Name())
+		}
+		select {
+		case <-ctx.Done():
+			_ = child.Process.Signal(syscall.SIGTERM)
+			<-ended
+			return ctx.Err()
+		case err := <-ended:
+			text, _ := os.ReadFile(output.Name())
+			return fmt.Errorf("the estate did not come up (%v):\n%s", err, strings.TrimSpace(string(text)))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// copyOut shows what the detached process said.
+func copyOut(name string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(text)
+	return err
+}

@@ -47,7 +47,7 @@ func (s *Server) issue(w http.ResponseWriter, r *http.Request) error {
 	if err := s.store.insert(ctx, rec); err != nil {
 		return storeFailure(err)
 	}
-	s.log.Info("certificate issued", "type", string(kind), "kid", s.issuer.KID().String())
+	note(w, "issued", string(kind), "kid", s.issuer.KID().String())
 	writeJSON(w, http.StatusOK, wire.Issued{DGCI: uvci, QRCode: issued.Text, TAN: tan})
 	return nil
 }
@@ -133,7 +133,7 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request) error {
 	if !won {
 		return problemf(http.StatusConflict, "AlreadySigned", "Signed already", "a certificate was signed under this id")
 	}
-	s.log.Info("hash signed", "type", rec.kind, "kid", s.issuer.KID().String())
+	note(w, "signed", rec.kind, "kid", s.issuer.KID().String())
 	writeJSON(w, http.StatusOK, wire.FinishIssued{TAN: tan, Signature: base64.StdEncoding.EncodeToString(signature)})
 	return nil
 }

@@ -193,7 +193,7 @@ func (s *Server) guard(rt route.Route, next http.Handler) http.Handler {
 		} else {
 			next.ServeHTTP(rec, r)
 		}
-		s.log.Info("request", "operation", rt.Name, "status", rec.status, "caller", caller, "ms", s.now().Sub(began).Milliseconds())
+		s.log.Info("request", append([]any{"operation", rt.Name, "status", rec.status, "caller", caller, "ms", s.now().Sub(began).Milliseconds()}, rec.notes...)...)
 	})
 }
 
@@ -213,10 +213,18 @@ func (s *Server) authorise(r *http.Request) (string, error) {
 	return caller.ObjectID, nil
 }
 
-// recorder remembers the status for the log.
+// recorder remembers the status, and what a handler notes, for the log.
 type recorder struct {
 	http.ResponseWriter
 	status int
+	notes  []any
+}
+
+// note adds attributes to the log record of the request that w answers.
+func note(w http.ResponseWriter, attributes ...any) {
+	if rec, ok := w.(*recorder); ok {
+		rec.notes = append(rec.notes, attributes...)
+	}
 }
 
 func (r *recorder) WriteHeader(status int) {

@@ -50,9 +50,10 @@ type Config struct {
 	// VolumeKeyFD is the file descriptor from which the volume's key is read
 	// once; 0 means that there is none (VERDANT_VOLUME_KEY_FD).
 	VolumeKeyFD int
-	// HTTPSProxy and NoProxy say how https URLs and the database are reached
-	// where the network is not the pod's own (HTTPS_PROXY, NO_PROXY).
-	HTTPSProxy, NoProxy string
+	// HTTPSProxy, HTTPProxy and NoProxy say how https URLs and the database,
+	// and plain http URLs, are reached where the network is not the pod's own
+	// (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
+	HTTPSProxy, HTTPProxy, NoProxy string
 }
 
 // Platform reaches the platform as one pod. It is safe for concurrent use.
@@ -99,7 +100,7 @@ func configFromEnv(getenv func(string) string) (Config, error) {
 		AuthorityHost: getenv("AZURE_AUTHORITY_HOST"), TokenIssuers: List(getenv("AZURE_TOKEN_ISSUERS")),
 		CertFile: getenv("SSL_CERT_FILE"), VaultURL: getenv("KEYVAULT_URL"),
 		MySQL:    MySQL{Host: getenv("MYSQL_HOST"), Database: getenv("MYSQL_DATABASE"), User: getenv("MYSQL_USER")},
-		StateDir: getenv("VERDANT_STATE_DIR"), HTTPSProxy: getenv("HTTPS_PROXY"), NoProxy: getenv("NO_PROXY"),
+		StateDir: getenv("VERDANT_STATE_DIR"), HTTPSProxy: getenv("HTTPS_PROXY"), HTTPProxy: getenv("HTTP_PROXY"), NoProxy: getenv("NO_PROXY"),
 	}
 	var err error
 	if cfg.MySQL.Port, err = intEnv(getenv, "MYSQL_PORT"); err != nil {
@@ -114,7 +115,7 @@ func configFromEnv(getenv func(string) string) (Config, error) {
 // New builds a Platform from cfg. It opens no connection.
 func New(cfg Config, opts ...Option) (*Platform, error) {
 	p := &Platform{cfg: cfg, now: time.Now, vaults: map[string]*Vault{}}
-	p.proxy = (&httpproxy.Config{HTTPSProxy: cfg.HTTPSProxy, NoProxy: cfg.NoProxy}).ProxyFunc()
+	p.proxy = (&httpproxy.Config{HTTPSProxy: cfg.HTTPSProxy, HTTPProxy: cfg.HTTPProxy, NoProxy: cfg.NoProxy}).ProxyFunc()
 	if cfg.CertFile != "" {
 		pem, err := os.ReadFile(cfg.CertFile)
 		if err != nil {

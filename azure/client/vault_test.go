@@ -17,6 +17,7 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -277,6 +278,33 @@ func TestAPropertyIsTheSecretThatSpringWouldRead(t *testing.T) {
 	}
 	if got := PropertyName("spring-datasource-url"); got != "spring.datasource.url" {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestEveryURLGoesThroughItsProxyButTheExceptions(t *testing.T) {
+	p, err := New(Config{HTTPSProxy: "http://127.0.0.1:1", HTTPProxy: "http://127.0.0.1:2", NoProxy: "127.0.0.0/8"}, WithCredential(&staticCredential{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for raw, want := range map[string]string{
+		"https://kv.vault.azure.net/":      "127.0.0.1:1",
+		"https://192.168.4.20/":            "127.0.0.1:1",
+		"http://192.168.4.20:8080/":        "127.0.0.1:2",
+		"http://127.0.0.1:40945/msi/token": "",
+	} {
+		u, err := url.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if proxy, err := p.Proxy(u); err != nil {
+			t.Errorf("%s: %v", raw, err)
+		} else if proxy != nil {
+			got = proxy.Host
+		}
+		if got != want {
+			t.Errorf("%s: goes to %q, want %q", raw, got, want)
+		}
 	}
 }
 

@@ -172,9 +172,9 @@ func (c *session) loop(ctx context.Context) {
 		c.packets.seq = 0
 		body, err := c.packets.read()
 		switch {
-		case errors.Is(err, errTooLarge):
-			c.fail(fatalf(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes (%d)", maxPacket))
-			return
+		case err == errTooLarge: // read away whole: the session is still in step
+			c.fail(errPacket())
+			continue
 		case errors.Is(err, errSequence):
 			c.fail(fatalf(1156, "08S01", "Got packets out of order"))
 			return
@@ -188,6 +188,10 @@ func (c *session) loop(ctx context.Context) {
 			return
 		}
 	}
+}
+
+func errPacket() *Error {
+	return errorf(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes (%d)", maxPacket)
 }
 
 // goodbye tells an idle client why it is cut off, where that is more than its
@@ -425,7 +429,7 @@ func (c *session) execute(ctx context.Context, body []byte) (err error) {
 	tooLong := c.longSize > maxPacket
 	c.dropLong(st)
 	if tooLong {
-		return errorf(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes (%d)", maxPacket)
+		return errPacket()
 	}
 	if err != nil {
 		return err

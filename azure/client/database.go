@@ -89,6 +89,7 @@ func (p *Platform) mysqlConfig() *mysql.Config {
 	cfg.AllowNativePasswords = false
 	cfg.Timeout = 10 * time.Second
 	cfg.DialFunc = p.dialDatabase
+	cfg.Logger = &mysql.NopLogger{} // what it would say is in the errors too
 	_ = cfg.Apply(mysql.BeforeConnect(func(ctx context.Context, c *mysql.Config) error {
 		t, err := p.cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{databaseScope}})
 		if err != nil {

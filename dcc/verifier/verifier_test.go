@@ -334,6 +334,19 @@ func TestASignerPublishedAMomentAgoIsFound(t *testing.T) {
 	}
 }
 
+func TestTheFirstCallerDoesNotGetAnEmptyTrustList(t *testing.T) {
+	w := newWorld(t)
+	w.next = w.list(w.dsc(0))
+	var list []wire.DocumentSigner
+	if got := w.call("GET", "/trustlist", ""); json.Unmarshal([]byte(got.body), &list) != nil || len(list) != 1 {
+		t.Errorf("got %s", got.body)
+	}
+	w.call("GET", "/trustlist", "")
+	if w.asked != 1 {
+		t.Errorf("the gateway was asked %d times", w.asked)
+	}
+}
+
 func TestAppsDownloadEverySignerByResumeToken(t *testing.T) {
 	w := newWorld(t)
 	a, b, c := w.dsc(0), w.dsc(0), w.dsc(0)
@@ -419,6 +432,17 @@ func TestTheStatusAndItsDeltaFollowTheList(t *testing.T) {
 		if err := json.Unmarshal([]byte(got.body), &d); err != nil || len(d.Updated) != tt.updated || len(d.Deleted) != tt.deleted {
 			t.Errorf("%s: got %s", name, got.body)
 		}
+	}
+	// A kid that a trusted signer has is not reported as deleted, whoever had
+	// it before.
+	if _, err := w.server.store.db.ExecContext(t.Context(), `INSERT INTO signer_information VALUES (99, 'other', ?, 'DE', 1, ?, '')`, kidToHex(hcert.KIDOf(b.cert.Raw)), changed.UnixMicro()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.server.reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.call("GET", "/signercertificateStatus/delta", ""); strings.Count(got.body, kid(b)) != 1 {
+		t.Errorf("a shared kid: got %s", got.body)
 	}
 	if got := w.call("GET", "/signercertificateStatus/delta", "", "If-Modified-Since", "20220101"); got.status != 400 {
 		t.Errorf("a date of another form: got %d", got.status)

@@ -50,6 +50,7 @@ type benchFlags struct {
 	output, network string
 	seconds         int
 	running         string // data directory of a running estate
+	record          string // file that gets the identifier of each certificate
 }
 
 func newBenchCommand() *cobra.Command {
@@ -81,6 +82,7 @@ func newBenchCommand() *cobra.Command {
 	cmd.Flags().StringVar(&flags.network, "network", "auto", "auto, isolated or loopback")
 	cmd.Flags().IntVar(&flags.seconds, "seconds", 5, "how long each rate is measured")
 	cmd.Flags().StringVar(&flags.running, "data-dir", "", "measure the estate that runs here instead of a new one (issue only)")
+	cmd.Flags().StringVar(&flags.record, "record", "", "append the identifier of each issued certificate to this file as it is acknowledged (issue only)")
 	return cmd
 }
 
@@ -194,7 +196,7 @@ func benchIssue(ctx context.Context, flags benchFlags) ([]figure, error) {
 	var figures []figure
 	measure := func(s *session, _ time.Duration) error {
 		var err error
-		figures, err = issueFigures(ctx, s, time.Duration(flags.seconds)*time.Second)
+		figures, err = issueFigures(ctx, s, time.Duration(flags.seconds)*time.Second, flags.record)
 		return err
 	}
 	if flags.running != "" {
@@ -203,7 +205,8 @@ func benchIssue(ctx context.Context, flags benchFlags) ([]figure, error) {
 		if err != nil {
 			return nil, err
 		}
-		return figures, measure(s, 0)
+		err = measure(s, 0)
+		return figures, err
 	}
 	dir, err := os.MkdirTemp("", "verdant-bench-")
 	if err != nil {
@@ -217,7 +220,15 @@ func benchIssue(ctx context.Context, flags benchFlags) ([]figure, error) {
 // workers is how many requests are in flight: enough that group commits fill.
 const workers = 32
 
-func issueFigures(ctx context.Context, s *session, d time.Duration) ([]figure, error) {
+func issueFigures(ctx context.Context, s *session, d time.Duration, record string) ([]figure, error) {
+	var recorded *os.File
+	if record != "" {
+		var err error
+		if recorded, err = os.OpenFile(record, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+			return nil, err
+		}
+		defer recorded.Close()
+	}
 	client, err := s.client(ctx, "")
 	if err != nil {
 		return nil, err
@@ -234,6 +245,11 @@ func issueFigures(ctx context.Context, s *session, d time.Duration) ([]figure, e
 			return err
 		}
 		last.Store(cert)
+		if recorded != nil {
+			if _, err := recorded.WriteString(cert.UVCI + "\n"); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
 	if err != nil {

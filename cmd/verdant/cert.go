@@ -149,6 +149,7 @@ func refusal(resp *http.Response, body []byte) error {
 	host := strings.SplitN(resp.Request.URL.Host, ".", 2)[0]
 	var report struct {
 		Code, Problem, Details string
+		Fields                 []struct{ Field, Why string }
 	}
 	if json.Unmarshal(body, &report) == nil && report.Problem != "" {
 		text := report.Problem
@@ -157,6 +158,9 @@ func refusal(resp *http.Response, body []byte) error {
 		}
 		if report.Code != "" {
 			text += " (" + report.Code + ")"
+		}
+		for _, f := range report.Fields {
+			text += fmt.Sprintf("\n  %s %s", f.Field, f.Why)
 		}
 		return fmt.Errorf("%s refused: %s", host, text)
 	}

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"compress/zlib"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"verdant/hcert"
@@ -35,17 +38,32 @@ func example(kind hcert.Kind, now time.Time) []byte {
 	return raw
 }
 
-// tamper flips one bit in the middle of the compressed bytes and encodes the
-// certificate again, as a forger with a text editor would.
-func tamper(text string) string {
+// tamper makes the holder a year younger inside the signed message and packs
+// it up again, as a forger would who understands the format.
+func tamper(text string) (string, error) {
 	body, err := hcert.Unprefix(text)
 	if err != nil {
-		return text
+		return "", err
 	}
-	raw, err := hcert.DecodeBase45(body)
+	packed, err := hcert.DecodeBase45(body)
 	if err != nil {
-		return text
+		return "", err
 	}
-	raw[len(raw)/2] ^= 1
-	return hcert.Prefix + hcert.EncodeBase45(raw)
+	message, err := hcert.Inflate(packed, hcert.Limits{})
+	if err != nil {
+		return "", err
+	}
+	forged := bytes.Replace(message, []byte("1988-04-12"), []byte("1989-04-12"), 1)
+	if bytes.Equal(forged, message) {
+		return "", errors.New("the certificate has no date of birth to forge")
+	}
+	var packedAgain bytes.Buffer
+	w := zlib.NewWriter(&packedAgain)
+	if _, err := w.Write(forged); err != nil {
+		return "", err
+	}
+	if err := w.Close(); err != nil {
+		return "", err
+	}
+	return hcert.Prefix + hcert.EncodeBase45(packedAgain.Bytes()), nil
 }

@@ -217,7 +217,7 @@ func (s *Server) refuseAuthorize(w http.ResponseWriter, r *http.Request, q authR
 		s.errorPage(w, e, f)
 		return
 	case f.code == 50105 && q.prompt != "none":
-		s.errorPageWith(w, e, f, s.asAnother(r, q))
+		s.errorPageWith(w, e, f, q.app.Name, s.asAnother(r, q))
 		return
 	}
 	s.reply(w, r, q, url.Values{"error": {f.oauth}, "error_description": {f.description(e)},

@@ -175,11 +175,12 @@ func (s *Server) serveLogout(w http.ResponseWriter, r *http.Request) {
 
 // errorPage shows an error that no client can be told of.
 func (s *Server) errorPage(w http.ResponseWriter, e exchange, err error) {
-	s.errorPageWith(w, e, err, "")
+	s.errorPageWith(w, e, err, "", "")
 }
 
-// errorPageWith also offers again, an address to sign in at as somebody else.
-func (s *Server) errorPageWith(w http.ResponseWriter, e exchange, err error, again string) {
+// errorPageWith also names the app that was signed in to and offers again, an
+// address to sign in at as somebody else.
+func (s *Server) errorPageWith(w http.ResponseWriter, e exchange, err error, app, again string) {
 	f := asFailure(err)
 	status := f.status
 	switch {
@@ -189,6 +190,6 @@ func (s *Server) errorPageWith(w http.ResponseWriter, e exchange, err error, aga
 		status = http.StatusBadRequest
 	}
 	s.pages.show(w, status, "error.html", "", map[string]any{
-		"Organisation": s.cfg.TenantName, "Code": f.code, "Text": f.text, "Denied": f.code == 50105, "Again": again,
+		"Organisation": s.cfg.TenantName, "Code": f.code, "Text": f.text, "Denied": f.code == 50105, "App": app, "Again": again,
 		"Trace": e.trace, "Correlation": e.correlation, "Time": stamp(e.at)})
 }

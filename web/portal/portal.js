@@ -15,16 +15,6 @@ for (const form of document.querySelectorAll("form[data-once]")) {
 const summary = document.getElementById("summary");
 if (summary) summary.focus();
 
-for (const link of document.querySelectorAll(".summary a")) {
-  link.addEventListener("click", (event) => {
-    const input = document.getElementById(link.getAttribute("href").slice(1));
-    if (!input) return;
-    event.preventDefault();
-    input.scrollIntoView({ block: "center" });
-    input.focus();
-  });
-}
-
 for (const button of document.querySelectorAll("[data-print]")) {
   button.addEventListener("click", () => window.print());
 }

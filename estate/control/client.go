@@ -46,10 +46,21 @@ func (c *Client) connect(ctx context.Context) (*net.UnixConn, error) {
 	return conn.(*net.UnixConn), nil
 }
 
-func (c *Client) do(ctx context.Context, method, path string, form url.Values) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://estate"+path+"?"+form.Encode(), nil)
+func (c *Client) do(ctx context.Context, method, path string, form url.Values, body any) (*http.Response, error) {
+	var content io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		content = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://estate"+path+"?"+form.Encode(), content)
 	if err != nil {
 		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -73,8 +84,8 @@ func problem(resp *http.Response) error {
 	return errors.New(p.Message)
 }
 
-func (c *Client) call(ctx context.Context, method, path string, form url.Values, into any) error {
-	resp, err := c.do(ctx, method, path, form)
+func (c *Client) call(ctx context.Context, method, path string, form url.Values, body, into any) error {
+	resp, err := c.do(ctx, method, path, form, body)
 	if err != nil {
 		return err
 	}
@@ -85,23 +96,30 @@ func (c *Client) call(ctx context.Context, method, path string, form url.Values,
 // Status asks the estate for its state.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
-	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, nil, &s)
 }
 
 // Stop asks the estate to end; it returns when the request was taken.
 func (c *Client) Stop(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/v1/stop", nil, &struct{}{})
+	return c.call(ctx, http.MethodPost, "/v1/stop", nil, nil, &struct{}{})
 }
 
 // Token signs user in to resource.
 func (c *Client) Token(ctx context.Context, user, resource string) (Token, error) {
 	var t Token
-	return t, c.call(ctx, http.MethodPost, "/v1/token", url.Values{"user": {user}, "resource": {resource}}, &t)
+	return t, c.call(ctx, http.MethodPost, "/v1/token", url.Values{"user": {user}, "resource": {resource}}, nil, &t)
+}
+
+// SSHCertificate has publicKey, a line of authorized_keys, certified as
+// user's for the jump-box.
+func (c *Client) SSHCertificate(ctx context.Context, user, publicKey string) (SSHCertificate, error) {
+	var cert SSHCertificate
+	return cert, c.call(ctx, http.MethodPost, "/v1/ssh-certificate", nil, sshCertificateRequest{user, publicKey}, &cert)
 }
 
 // Logs copies log lines to w.
 func (c *Client) Logs(ctx context.Context, pod string, follow bool, w io.Writer) error {
-	resp, err := c.do(ctx, http.MethodGet, "/v1/logs", url.Values{"pod": {pod}, "follow": {fmt.Sprint(follow)}})
+	resp, err := c.do(ctx, http.MethodGet, "/v1/logs", url.Values{"pod": {pod}, "follow": {fmt.Sprint(follow)}}, nil)
 	if err != nil {
 		return err
 	}

@@ -104,6 +104,17 @@ type Token struct {
 	User        string    `json:"user"`
 }
 
+// SSHCertificate is a sign-in to the jump-box.
+type SSHCertificate struct {
+	// Certificate is a line of authorized_keys; it names the user, who is the
+	// SSH user name, and ends within the hour.
+	Certificate string `json:"certificate"`
+	// KnownHosts are lines of known_hosts that verify the jump-box.
+	KnownHosts string `json:"knownHosts"`
+	// Address is where the jump-box listens on the host.
+	Address string `json:"address"`
+}
+
 // Event is a line of start-up progress.
 type Event struct {
 	Time time.Time `json:"time"`

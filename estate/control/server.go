@@ -167,6 +167,12 @@ func closeWrite(c net.Conn) {
 	_ = c.Close()
 }
 
+// sshCertificateRequest asks for a certificate for the jump-box.
+type sshCertificateRequest struct {
+	User      string `json:"user"`
+	PublicKey string `json:"publicKey"`
+}
+
 type execRequest struct {
 	Pod  string   `json:"pod"`
 	Argv []string `json:"argv"`

@@ -3,6 +3,7 @@ package mysql
 import (
 	"bytes"
 	"database/sql"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -236,6 +237,36 @@ func TestMySQLsSpellingsMeanWhatTheyMeanThere(t *testing.T) {
 		"CREATE UNIQUE INDEX u ON `order` (extra, `value`)", "DROP INDEX u ON `order`", "TRUNCATE TABLE `order`", "DESCRIBE `order`", "SHOW FULL COLUMNS FROM `order`", "SHOW VARIABLES LIKE 'lower_case_%'", "SHOW WARNINGS", "DROP TABLE `order`"} {
 		if _, err := db.Exec(statement); err != nil {
 			t.Errorf("%s: %v", statement, err)
+		}
+	}
+}
+
+func TestComputedColumnsAreNamedByTheirText(t *testing.T) {
+	f := newFixture(t)
+	db := f.open()
+	mustExec(t, db, "CREATE TABLE t (id BIGINT PRIMARY KEY, name VARCHAR(9))")
+	for query, want := range map[string][]string{
+		"SELECT id, `name`, t.id, COUNT(*), id+1, MAX( id ) AS m, MIN(id) n, id FROM t": {"id", "name", "id", "COUNT(*)", "id+1", "m", "n", "id"},
+		"SELECT * FROM t":                                                       {"id", "name"},
+		"SELECT t.*, 1 FROM t":                                                  {"id", "name", "1"},
+		"SELECT @@autocommit, NOW() , 'x' , ? + 1":                              {"@@autocommit", "NOW()", "'x'", "? + 1"},
+		"SELECT DISTINCT (SELECT 1 FROM t), 1 IS NULL":                          {"(SELECT 1 FROM t)", "1 IS NULL"},
+		"SELECT CASE WHEN 1 THEN 2 END, 1 UNION SELECT 2, 3 ORDER BY 1":         {"CASE WHEN 1 THEN 2 END", "1"},
+		"SELECT id 'a b', \"x\" y, CURRENT_TIMESTAMP FROM t WHERE id IN (1, 2)": {"a b", "y", "CURRENT_TIMESTAMP"},
+	} {
+		var args []any
+		if strings.Contains(query, "?") {
+			args = []any{1}
+		}
+		rows, err := db.Query(query, args...)
+		if err != nil {
+			t.Errorf("%s: %v", query, err)
+			continue
+		}
+		got, err := rows.Columns()
+		_ = rows.Close()
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, %v; want %q", query, got, err, want)
 		}
 	}
 }

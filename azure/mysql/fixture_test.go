@@ -232,28 +232,37 @@ func (f *fixture) listen(kind conninfo.Kind) (addr string) {
 
 func (f *fixture) certificate() *tls.Config {
 	f.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	config, err := selfSigned(f)
 	if err != nil {
 		f.t.Fatal(err)
+	}
+	f.caPEM = filepath.Join(f.t.TempDir(), "ca.pem")
+	if err := os.WriteFile(f.caPEM, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: config.Certificates[0].Certificate[0]}), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	return config
+}
+
+// selfSigned makes a server's certificate and puts it into the roots.
+func selfSigned(f *fixture) (*tls.Config, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: serverName}, DNSNames: []string{serverName, "localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		f.t.Fatal(err)
+		return nil, err
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
-		f.t.Fatal(err)
+		return nil, err
 	}
 	f.roots = x509.NewCertPool()
 	f.roots.AddCert(leaf)
-	f.caPEM = filepath.Join(f.t.TempDir(), "ca.pem")
-	if err := os.WriteFile(f.caPEM, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		f.t.Fatal(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, nil
 }
 
 // dsn is a stock client's configuration, as package client makes it.
@@ -344,3 +353,21 @@ func (w wrongAudience) Verify(ctx context.Context, token string) (rest.Caller, e
 }
 
 func readOnly() *sql.TxOptions { return &sql.TxOptions{ReadOnly: true} }
+
+// anybody verifies every token as the issuance service's.
+type anybody struct{}
+
+func (anybody) Verify(context.Context, string) (rest.Caller, error) {
+	return rest.Caller{ObjectID: issuanceID, Audience: Audience}, nil
+}
+
+// insecureDSN does not verify the server: its certificate is another one each
+// time.
+func insecureDSN(addr string) *driver.Config {
+	cfg := driver.NewConfig()
+	cfg.Net, cfg.Addr, cfg.User, cfg.DBName, cfg.Passwd = "tcp", addr, "issuance", "issuance-service", "token"
+	cfg.TLS = &tls.Config{InsecureSkipVerify: true} // loopback, in a test of durability
+	cfg.AllowCleartextPasswords = true
+	cfg.Logger = log{}
+	return cfg
+}

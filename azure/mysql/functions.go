@@ -62,9 +62,10 @@ func (p *parser) call(t token) error {
 }
 
 // sqliteFunctions are what the authorizer lets a statement call: the right
-// side of functions and what SQLite calls for its own syntax.
+// side of functions, what SQLite calls for its own syntax, and what the
+// constraints and defaults of a translated table call.
 func sqliteFunctions() map[string]bool {
-	allowed := set("like -> ->>")
+	allowed := set("like -> ->> typeof glob strftime")
 	for _, name := range functions {
 		allowed[name] = true
 	}

@@ -28,6 +28,7 @@ type token struct {
 	text  string
 	upper string // of kindWord: text in upper case
 	at    int    // where it starts in the statement, in bytes
+	end   int    // where it ends
 }
 
 func (t token) is(word string) bool { return t.kind == kindWord && t.upper == word }
@@ -52,6 +53,7 @@ func lex(query string) ([]token, error) {
 		if err != nil {
 			return nil, err
 		}
+		t.end = l.pos
 		if t.kind == kindEnd {
 			return out, nil
 		}

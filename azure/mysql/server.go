@@ -153,6 +153,7 @@ type Server struct {
 	tls      *tls.Config
 	audit    *auditLog
 	nextID   atomic.Uint32
+	started  time.Time
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
@@ -165,7 +166,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, errors.New("mysql server needs Name, TLS, Verifier, Guard, Sink and Now")
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
-	s := &Server{cfg: cfg, deps: deps, accounts: map[string]Account{}, sessions: map[*session]struct{}{}, perUser: map[string]int{}}
+	s := &Server{cfg: cfg, deps: deps, accounts: map[string]Account{}, sessions: map[*session]struct{}{}, perUser: map[string]int{}, started: deps.Now()}
 	for _, a := range cfg.Accounts {
 		if a.Name == "" || a.ObjectID == "" {
 			return nil, fmt.Errorf("mysql server %s: account %q needs a name and an object id", cfg.Name, a.Name)

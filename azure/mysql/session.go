@@ -273,7 +273,7 @@ func (c *session) command(ctx context.Context, code byte, body []byte) error {
 	case comResetConnection:
 		return c.reset(ctx)
 	case comStatistics:
-		return c.packets.write([]byte("Threads: " + fmt.Sprint(c.server.Sessions())))
+		return c.packets.write(fmt.Appendf(nil, "Uptime: %d  Threads: %d", int(c.server.deps.Now().Sub(c.server.started).Seconds()), c.server.Sessions()))
 	case comSetOption:
 		if len(body) == 2 && binary.LittleEndian.Uint16(body) == 1 { // several statements off
 			return c.packets.write(eofPacket(c.backend.Status()))

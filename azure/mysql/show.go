@@ -182,8 +182,11 @@ func (s *sqliteSession) showColumns(_ context.Context, p *parser, out Rows, full
 		if r[3] != "0" {
 			values["Key"] = []byte("PRI")
 		}
-		if r[4] != "" {
-			values["Default"] = []byte(strings.Trim(r[4], "'"))
+		switch {
+		case strings.HasPrefix(r[4], "strftime("):
+			values["Default"] = []byte("CURRENT_TIMESTAMP")
+		case r[4] != "":
+			values["Default"] = []byte(strings.Trim(r[4], " '"))
 		}
 		row := make([]Value, len(titles))
 		for i, t := range titles {

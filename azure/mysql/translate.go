@@ -63,7 +63,7 @@ func translate(query string, env environment) (plan, error) {
 	if err := checkNames(tokens); err != nil {
 		return plan{}, err
 	}
-	p := &parser{tokens: tokens, env: env}
+	p := &parser{tokens: tokens, env: env, aliases: aliases(query, tokens)}
 	return p.statement()
 }
 
@@ -95,6 +95,8 @@ type parser struct {
 	upsert bool
 	lock   bool
 	insert bool
+	// aliases holds names for computed columns by the position behind them.
+	aliases map[int]string
 }
 
 func (p *parser) peek(n int) token {
@@ -257,11 +259,20 @@ func writeIdent(b *strings.Builder, name string) {
 // rest writes all that is left, token by token.
 func (p *parser) rest() error {
 	for p.pos < len(p.tokens) {
+		p.alias()
 		if err := p.expression(); err != nil {
 			return err
 		}
 	}
+	p.alias()
 	return nil
+}
+
+func (p *parser) alias() {
+	if name, ok := p.aliases[p.pos]; ok {
+		p.out.WriteString(" AS ")
+		writeIdent(&p.out, name)
+	}
 }
 
 // expression writes the next token, or the few that belong together.
@@ -338,7 +349,7 @@ func (p *parser) number(t token) error {
 	return nil
 }
 
-// system writes the value of a @@variable, named as MySQL names the column.
+// system writes the value of a @@variable.
 func (p *parser) system(t token) error {
 	v, ok := p.env.system(t.text)
 	if !ok {
@@ -349,11 +360,6 @@ func (p *parser) system(t token) error {
 	} else {
 		s, _ := v.(string)
 		p.out.WriteString(" '" + strings.ReplaceAll(s, "'", "''") + "'")
-	}
-	before, after := p.peek(-2), p.peek(0)
-	if (before.is("SELECT") || before.op(",")) && len(p.parens) == 0 && (after.kind == kindEnd || after.op(",") || after.is("LIMIT") || after.is("FROM")) {
-		p.out.WriteString(" AS ")
-		writeIdent(&p.out, "@@"+t.text)
 	}
 	return nil
 }

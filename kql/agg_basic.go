@@ -101,13 +101,14 @@ func (a *sumAgg) result() *Vector {
 // or null where the type has no NaN.
 type avgAgg struct {
 	t   Type
+	int []int64 // integers are added as such, wrapping
 	sum []float64
 	dec []Number
 	n   []int64
 }
 
 func (a *avgAgg) grow(n int) {
-	a.sum, a.n = extend(a.sum, n), extend(a.n, n)
+	a.sum, a.n, a.int = extend(a.sum, n), extend(a.n, n), extend(a.int, n)
 	if a.t == Decimal {
 		for len(a.dec) < n {
 			a.dec = append(a.dec, numberOfInt(0))
@@ -128,7 +129,7 @@ func (a *avgAgg) update(groups []uint32, args []*Vector) int64 {
 		case v.typ == Real:
 			a.sum[g] += v.floats[k]
 		default:
-			a.sum[g] += float64(v.ints[k])
+			a.int[g] += v.ints[k]
 		}
 		a.n[g]++
 	}
@@ -144,11 +145,11 @@ func (a *avgAgg) result() *Vector {
 				out.anys[g] = q
 			}
 		case a.t == Real:
-			out.floats[g] = a.sum[g] / float64(n)
+			out.floats[g] = (a.sum[g] + float64(a.int[g])) / float64(n)
 		case n == 0:
 			out.setNull(g)
 		default:
-			out.ints[g] = int64(a.sum[g] / float64(n))
+			out.ints[g] = a.int[g] / n
 		}
 	}
 	return out
@@ -175,14 +176,21 @@ func (a *extremeAgg) update(groups []uint32, args []*Vector) int64 {
 			a.best[g], a.have[g] = x, true
 			continue
 		}
-		if x.t == Real && math.IsNaN(x.f) {
-			continue
-		}
-		if c := compareVals(x, a.best[g]); c != 0 && (c > 0) == a.max || x.t == Real && math.IsNaN(a.best[g].f) {
+		if beats(x, a.best[g], a.max) {
 			a.best[g] = x
 		}
 	}
 	return 0
+}
+
+// beats tells whether x replaces the best so far. A NaN beats all and is never
+// beaten.
+func beats(x, best val, wantMax bool) bool {
+	if x.t == Real && (math.IsNaN(x.f) || math.IsNaN(best.f)) {
+		return !math.IsNaN(best.f)
+	}
+	c := compareVals(x, best)
+	return c != 0 && (c > 0) == wantMax
 }
 
 func (a *extremeAgg) result() *Vector { return valsVector(a.t, a.best, a.have) }
@@ -211,7 +219,7 @@ func (a *anyAgg) grow(n int) { a.vals, a.have = extend(a.vals, n), extend(a.have
 func (a *anyAgg) update(groups []uint32, args []*Vector) int64 {
 	v := args[0]
 	for i, g := range groups {
-		if !a.have[g] && !v.IsNull(i) && !(v.typ == String && v.str(i) == "") {
+		if !a.have[g] && !v.IsNull(i) {
 			a.vals[g], a.have[g] = v.val(i), true
 		}
 	}
@@ -267,8 +275,8 @@ func (a *argAgg) update(groups []uint32, args []*Vector) int64 {
 		if !take && !x.null {
 			if p.best[g].null {
 				take = true
-			} else if c := compareVals(x, p.best[g]); c != 0 && (c > 0) == p.max {
-				take = true
+			} else {
+				take = beats(x, p.best[g], p.max)
 			}
 		}
 		if take {

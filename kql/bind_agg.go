@@ -53,7 +53,10 @@ func (b *binder) makeAggregate(n *callNode, base string, c *aggCall, args []expr
 	}
 	switch base {
 	case "count", "cnt":
-		if len(args) == 1 { // count(predicate) counts rows
+		if len(args) == 1 { // count(x) counts rows, nulls too
+			if args[0].typ() == Bool {
+				b.unsupported(n, "count of a bool is not implemented; use countif()")
+			}
 			c.args = nil
 		}
 		c.make = func() aggregate { return &countAgg{} }

@@ -45,8 +45,8 @@ func (b *binder) matchCall(n *callNode, sigs *signatures, types []Type) (*signat
 	for i, t := range types {
 		fits := false
 		for _, s := range sigs.list {
-			if ps, ok := s.expand(len(types)); ok && ps[i].accepts(t) > 0 {
-				fits = true
+			for _, ps := range s.expand(len(types)) {
+				fits = fits || ps[i].accepts(t) > 0
 			}
 		}
 		if !fits {

@@ -1,6 +1,7 @@
 package kql
 
 import (
+	"errors"
 	"math"
 	"strconv"
 	"strings"
@@ -20,6 +21,9 @@ func convert(v val, t Type) val {
 	}
 	if v.t == Dynamic {
 		inner := dynamicToVal(v.d)
+		if inner.t == Bool && t == String {
+			return strVal(valText(v))
+		}
 		if inner.t != Dynamic {
 			return convert(inner, t)
 		}
@@ -76,13 +80,13 @@ func toBool(v val) val {
 	case Real:
 		return boolVal(v.f != 0)
 	case String:
-		switch strings.ToLower(strings.TrimSpace(v.s)) {
+		switch strings.ToLower(v.s) {
 		case "true", "1":
 			return boolVal(true)
 		case "false", "0":
 			return boolVal(false)
 		}
-		if n, err := strconv.ParseInt(strings.TrimSpace(v.s), 10, 64); err == nil {
+		if n, err := strconv.ParseInt(v.s, 10, 64); err == nil {
 			return boolVal(n != 0)
 		}
 	}
@@ -111,9 +115,10 @@ func toInteger(v val, t Type) val {
 			return fit(n)
 		}
 	case DateTime, TimeSpan:
-		if t == Long {
-			return intVal(t, v.i)
+		if t == Int { // the engine keeps the low half
+			return intVal(t, int64(int32(v.i)))
 		}
+		return intVal(t, v.i)
 	case String:
 		s := strings.TrimSpace(v.s)
 		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
@@ -147,7 +152,7 @@ func toReal(v val) val {
 		if strings.ContainsAny(s, "_pPxX") {
 			return nullOf(Real)
 		}
-		if f, err := strconv.ParseFloat(s, 64); err == nil {
+		if f, err := strconv.ParseFloat(s, 64); err == nil || errors.Is(err, strconv.ErrRange) {
 			return realVal(f)
 		}
 	}
@@ -178,11 +183,18 @@ func valText(v val) string {
 	}
 	switch v.t {
 	case Bool:
-		return strconv.FormatBool(v.i != 0)
+		if v.i != 0 {
+			return "True"
+		}
+		return "False"
 	case Int, Long:
 		return strconv.FormatInt(v.i, 10)
 	case Real:
-		return formatReal(v.f)
+		s := formatReal(v.f)
+		if !strings.ContainsAny(s, ".EaI") {
+			s += ".0"
+		}
+		return s
 	case DateTime:
 		return string(appendDateTime(nil, v.i, false))
 	case TimeSpan:
@@ -195,6 +207,8 @@ func valText(v val) string {
 			return d
 		case []any, *Bag:
 			return string(appendJSON(nil, d))
+		case bool:
+			return strconv.FormatBool(d)
 		default:
 			return valText(dynamicToVal(d))
 		}

@@ -443,7 +443,7 @@ func (p *jsonParser) str() (any, bool) {
 			return s, true
 		case c == '\\':
 			return p.escaped(start)
-		case c < 0x20 && c != '\t' && c != '\n' && c != '\r':
+		case c < 0x20:
 			return nil, false
 		}
 		p.i++
@@ -458,6 +458,9 @@ func (p *jsonParser) escaped(start int) (any, bool) {
 		p.i++
 		if c == '"' {
 			return string(buf), true
+		}
+		if c < 0x20 {
+			return nil, false
 		}
 		if c != '\\' {
 			buf = append(buf, c)

@@ -168,5 +168,60 @@ func compileRegex(p string) (*regexp.Regexp, error) {
 	if len(p) > maxRegexBytes {
 		return nil, plainError(LimitExceeded, "the pattern is longer than %d bytes", maxRegexBytes)
 	}
-	return regexp.Compile(p)
+	return regexp.Compile(unicodeClasses(p))
+}
+
+// unicodeClasses makes \d, \w and \s match as the engine's do, beyond ASCII.
+// Inside a bracket the negated ones are left as they are.
+func unicodeClasses(p string) string {
+	const word, space = `\p{L}\p{Mn}\p{Nd}\p{Pc}`, `\s\v\x{85}\p{Z}`
+	var b strings.Builder
+	inClass := false
+	for i := 0; i < len(p); i++ {
+		c := p[i]
+		switch {
+		case c == '[' && !inClass:
+			inClass = true
+			if strings.HasPrefix(p[i:], "[]") || strings.HasPrefix(p[i:], "[^]") {
+				n := strings.IndexByte(p[i:], ']') + 1
+				b.WriteString(p[i : i+n])
+				i += n - 1
+				continue
+			}
+		case c == ']':
+			inClass = false
+		case c == '\\' && i+1 < len(p):
+			i++
+			open, shut, not := "[", "]", "[^"
+			if inClass {
+				open, shut = "", ""
+			}
+			switch {
+			case p[i] == 'd':
+				b.WriteString(`\p{Nd}`)
+			case p[i] == 'D':
+				b.WriteString(`\P{Nd}`)
+			case p[i] == 'w':
+				b.WriteString(open + word + shut)
+			case p[i] == 's':
+				b.WriteString(open + space + shut)
+			case p[i] == 'W' && !inClass:
+				b.WriteString(not + word + shut)
+			case p[i] == 'S' && !inClass:
+				b.WriteString(not + space + shut)
+			case p[i] == 'Q':
+				end := strings.Index(p[i:], `\E`)
+				if end < 0 {
+					end = len(p) - i
+				}
+				b.WriteString(`\` + p[i:i+end])
+				i += end - 1
+			default:
+				b.WriteString(p[i-1 : i+1])
+			}
+			continue
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
 }

@@ -16,9 +16,6 @@ func conversionFunctions() map[string]impl {
 		if a[0].t == Dynamic {
 			return strVal(dynamicType(a[0].d))
 		}
-		if a[0].null {
-			return strVal("null")
-		}
 		return strVal(a[0].t.String())
 	}}
 	parseJSON := impl{fn: func(_ *exec, a []val) val {
@@ -91,7 +88,7 @@ func conditionalFunctions() map[string]impl {
 				if v.null {
 					continue
 				}
-				if best.null || sign*compareVals(v, best) > 0 {
+				if best.null || beats(v, best, sign > 0) {
 					best = v
 				}
 			}

@@ -1,3 +1,126 @@
 package kql
 
-func encodingFunctions() map[string]impl { return map[string]impl{} }
+import (
+	"bytes"
+	"crypto/md5"
+	"crypto/rand"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+// Functions that encode, decode and digest.
+
+func encodingFunctions() map[string]impl {
+	encode64 := impl{fn: func(_ *exec, a []val) val { return strVal(base64.StdEncoding.EncodeToString([]byte(a[0].s))) }}
+	decode64 := impl{fn: func(_ *exec, a []val) val {
+		raw, err := base64.StdEncoding.DecodeString(a[0].s)
+		if err != nil || !utf8.Valid(raw) {
+			return strVal("")
+		}
+		return strVal(string(raw))
+	}}
+	return map[string]impl{
+		"base64_encode_tostring": encode64, "base64_encodestring": encode64,
+		"base64_decode_tostring": decode64, "base64_decodestring": decode64,
+		"base64_decode_toarray": {fn: func(_ *exec, a []val) val {
+			raw, err := base64.StdEncoding.DecodeString(a[0].s)
+			if err != nil {
+				return nullOf(Dynamic)
+			}
+			out := make([]any, len(raw))
+			for i, c := range raw {
+				out[i] = int64(c)
+			}
+			return dynVal(out)
+		}},
+		"base64_encode_fromarray": {fn: func(_ *exec, a []val) val {
+			list, ok := a[0].d.([]any)
+			if !ok {
+				return strVal("")
+			}
+			var raw []byte
+			for _, e := range list {
+				n, ok := e.(int64)
+				if !ok || n < 0 || n > 255 {
+					return strVal("")
+				}
+				raw = append(raw, byte(n))
+			}
+			return strVal(base64.StdEncoding.EncodeToString(raw))
+		}},
+		"base64_encode_fromguid": {fn: func(_ *exec, a []val) val {
+			raw, err := hex.DecodeString(strings.ReplaceAll(a[0].s, "-", ""))
+			if err != nil || len(raw) != 16 {
+				return strVal("")
+			}
+			return strVal(base64.StdEncoding.EncodeToString(swapGUID(raw)))
+		}},
+		"base64_decode_toguid": {fn: func(_ *exec, a []val) val {
+			raw, err := base64.StdEncoding.DecodeString(a[0].s)
+			if err != nil || len(raw) != 16 {
+				return nullOf(GUID)
+			}
+			g, _ := parseGUID(hex.EncodeToString(swapGUID(raw)))
+			return val{t: GUID, s: g}
+		}},
+		"url_encode": {fn: func(_ *exec, a []val) val { return strVal(lowerEscapes(url.QueryEscape(a[0].s))) }},
+		"url_encode_component": {fn: func(_ *exec, a []val) val {
+			return strVal(lowerEscapes(strings.ReplaceAll(url.QueryEscape(a[0].s), "+", "%20")))
+		}},
+		"url_decode": {fn: func(_ *exec, a []val) val {
+			s, err := url.QueryUnescape(a[0].s)
+			if err != nil {
+				return strVal(a[0].s)
+			}
+			return strVal(s)
+		}},
+		"hash_md5": {fn: func(_ *exec, a []val) val {
+			d := md5.Sum([]byte(valText(a[0])))
+			return strVal(hex.EncodeToString(d[:]))
+		}},
+		"hash_sha1": {fn: func(_ *exec, a []val) val {
+			d := sha1.Sum([]byte(valText(a[0])))
+			return strVal(hex.EncodeToString(d[:]))
+		}},
+		"hash_sha256": {fn: func(_ *exec, a []val) val {
+			d := sha256.Sum256([]byte(valText(a[0])))
+			return strVal(hex.EncodeToString(d[:]))
+		}},
+		"new_guid": {volatile: true, fn: func(*exec, []val) val {
+			var raw [16]byte
+			_, _ = rand.Read(raw[:]) // never fails since Go 1.24
+			raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80
+			return val{t: GUID, s: fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:])}
+		}},
+	}
+}
+
+// lowerEscapes writes the hexadecimal digits of %XX in lower case.
+func lowerEscapes(s string) string {
+	b := []byte(s)
+	for i := 0; i+2 < len(b); i++ {
+		if b[i] == '%' {
+			b[i+1], b[i+2] = s[i+1]|0x20, s[i+2]|0x20
+			i += 2
+		}
+	}
+	return string(b)
+}
+
+// swapGUID turns the first three fields around: their bytes are little-endian
+// in the binary form.
+func swapGUID(b []byte) []byte {
+	out := bytes.Clone(b)
+	for _, r := range [][2]int{{0, 4}, {4, 6}, {6, 8}} {
+		for i, j := r[0], r[1]-1; i < j; i, j = i+1, j-1 {
+			out[i], out[j] = out[j], out[i]
+		}
+	}
+	return out
+}

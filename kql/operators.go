@@ -25,6 +25,12 @@ func operatorParser(name string) readOperator {
 		return readCount
 	case "render":
 		return readRender
+	case "join", "lookup":
+		return readJoin
+	case "union":
+		return readUnion
+	case "mv-expand", "mvexpand", "mv-apply", "mvapply":
+		return readExpand
 	}
 	return nil
 }
@@ -49,6 +55,10 @@ func sourceParser(p *parser, name string) readOperator {
 		if next.text == "(" {
 			return readDatatable
 		}
+	case "union":
+		if next.text != "=" && next.text != "." {
+			return readUnion
+		}
 	case "externaldata":
 		if next.text == "(" {
 			return readExternaldata
@@ -62,9 +72,9 @@ func knownOperator(name string) bool {
 	switch name {
 	case "as", "assert-schema", "consume", "evaluate", "execute-and-cache", "facet", "find", "fork", "getschema",
 		"graph-mark-components", "graph-match", "graph-merge", "graph-shortest-paths", "graph-to-table", "graph-where-edges", "graph-where-nodes",
-		"invoke", "join", "lookup", "macro-expand", "make-graph", "make-series", "mv-apply", "mv-expand", "mvapply", "mvexpand",
+		"invoke", "macro-expand", "make-graph", "make-series",
 		"parse", "parse-kv", "parse-where", "partition", "partition-by", "__partitionby", "project-by-names", "reduce", "sample", "sample-distinct", "scan", "search",
-		"top-hitters", "top-nested", "union":
+		"top-hitters", "top-nested":
 		return true
 	}
 	return false

@@ -81,9 +81,6 @@ func (o *rangeOp) bind(b *binder, _ rel) rel {
 	switch {
 	case t.isNumber() && r.step.typ().isNumber() && r.to.typ().isNumber():
 		t = widest(widest(t, r.to.typ()), r.step.typ())
-		if t == Int {
-			t = Long
-		}
 		r.from, r.to, r.step = cast(r.from, t), cast(r.to, t), cast(r.step, t)
 	case (t == DateTime || t == TimeSpan) && r.step.typ() == TimeSpan && r.to.typ() == t:
 	default:

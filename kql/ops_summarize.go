@@ -168,10 +168,11 @@ func (b *binder) multiAggregate(scope *aggScope, c *callNode, cols Schema, keyCo
 				if c.name == "any" && !star {
 					n = "any_" + n
 				}
-				emit(n, &aggCall{name: "take_any", t: e.typ(), args: []expr{e}})
+				t := e.typ()
+				emit(n, &aggCall{name: "take_any", t: t, args: []expr{e}, make: func() aggregate { return &anyAgg{t: t} }})
 			})
 		}
-	case "percentiles":
+	case "percentile", "percentiles":
 		if len(c.args) < 2 {
 			b.fail(c, SemanticError, "percentiles takes an expression and percentages")
 		}

@@ -152,6 +152,9 @@ func (p *parser) path() node {
 		switch {
 		case p.isPunct("."):
 			p.next()
+			if p.isPunct("[") && p.nameAhead(0) == 0 {
+				continue // base.[expression] reads as base[expression]
+			}
 			if p.isPunct("[") {
 				name := p.name()
 				x = &pathNode{p.since(start), x, name}
@@ -417,6 +420,9 @@ func typedLiteral(typ Type, body string) (val, bool) {
 		return val{t: Decimal, d: n}, ok
 	case DateTime:
 		n, ok := parseDateTime(s)
+		if !ok && strings.Contains(s, ",") { // datetime(2025, 6, 14)
+			n, ok = parseDateTime(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' }), "-"))
+		}
 		return intVal(DateTime, n), ok
 	case TimeSpan:
 		n, ok := parseTimeSpan(s)

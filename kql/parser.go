@@ -472,8 +472,17 @@ func (p *parser) params(known ...string) map[string]node {
 		if out == nil {
 			out = map[string]node{}
 		}
-		out[name] = p.unary()
+		out[name] = p.paramValue()
 	}
+}
+
+// paramValue reads a word (which no parenthesis makes a call) or a literal.
+func (p *parser) paramValue() node {
+	if t := p.peek(); t.kind == tokIdent {
+		p.next()
+		return &nameNode{span{t.pos, t.end}, t.text}
+	}
+	return p.unary()
 }
 
 // paramWord is a parameter's value as a word or string.

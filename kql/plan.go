@@ -75,7 +75,7 @@ type exec struct {
 	scalars  map[*onceExpr]val
 	tables   map[*cacheRel][]*Batch
 	sets     map[*tableInExpr]*valueSet
-	ticks    int
+	feeds    map[*feedRel][]*Batch
 }
 
 // check ends the run when the context is done or the time is up.
@@ -143,7 +143,7 @@ func (p *Plan) Run(ctx context.Context, limits Limits) (res *Result, err error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, limits.Timeout)
 	defer cancel()
-	x := &exec{ctx: ctx, limits: limits, scalars: map[*onceExpr]val{}, tables: map[*cacheRel][]*Batch{}, sets: map[*tableInExpr]*valueSet{}}
+	x := &exec{ctx: ctx, limits: limits, scalars: map[*onceExpr]val{}, tables: map[*cacheRel][]*Batch{}, sets: map[*tableInExpr]*valueSet{}, feeds: map[*feedRel][]*Batch{}}
 	defer recoverBail(p.text, &err)
 	res = &Result{}
 	for i, r := range p.results {

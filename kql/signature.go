@@ -20,7 +20,7 @@ import (
 // number, M number, datetime or timespan, S string or dynamic, A array, B bag,
 // C and K any with all C alike (C also dynamic), X not dynamic, O and P
 // orderable, Q number or bool, Y string or array, J integer or array, Z neither
-// real nor bool, T table, ? type. Results: @0 and @1 the type of that
+// real nor bool, T table, V typeof(). Results: @0 and @1 the type of that
 // parameter, W the widest number, C the common type, P the first one widened,
 // L the type named by a typeof argument.
 var (
@@ -74,10 +74,6 @@ func parseParams(t string) []param {
 	for i := 0; i < len(t); i++ {
 		switch c := t[i]; c {
 		case '?':
-			if i+1 == len(t) && (i == 0) {
-				ps = append(ps, param{kind: '?'})
-				continue
-			}
 			ps[len(ps)-1].optional = true
 		case '+':
 			ps[len(ps)-1].repeat = true
@@ -120,9 +116,9 @@ func letterType(c byte) Type {
 	return Dynamic
 }
 
-// expand lays a signature's parameters out for n arguments, repeating the
-// repeated block; ok is false where n does not fit.
-func (s *signature) expand(n int) ([]param, bool) {
+// expand lays a signature's parameters out for n arguments in every possible
+// way: the repeated block repeated, optional parameters at the end left out.
+func (s *signature) expand(n int) [][]param {
 	first, last := -1, -1
 	need := 0
 	for i, p := range s.params {
@@ -137,19 +133,28 @@ func (s *signature) expand(n int) ([]param, bool) {
 		}
 	}
 	if first < 0 {
-		return s.params[:min(n, len(s.params))], n >= need && n <= len(s.params)
+		if n < need || n > len(s.params) {
+			return nil
+		}
+		return [][]param{s.params[:n]}
 	}
 	block := s.params[first : last+1]
 	head, tail := s.params[:first], s.params[last+1:]
-	left := n - len(head) - len(tail)
-	if left < 0 || left == 0 && !block[0].optional || left%len(block) != 0 {
-		return nil, false
+	var all [][]param
+	for {
+		left := n - len(head) - len(tail)
+		if left >= 0 && (left > 0 || block[0].optional) && left%len(block) == 0 {
+			out := append([]param(nil), head...)
+			for range left / len(block) {
+				out = append(out, block...)
+			}
+			all = append(all, append(out, tail...))
+		}
+		if len(tail) == 0 || !tail[len(tail)-1].optional {
+			return all
+		}
+		tail = tail[:len(tail)-1]
 	}
-	out := append([]param(nil), head...)
-	for range left / len(block) {
-		out = append(out, block...)
-	}
-	return append(out, tail...), true
 }
 
 // accepts scores an argument of type t for the parameter: 0 does not fit, 3
@@ -174,7 +179,7 @@ func (p param) accepts(t Type) int {
 			}
 		}
 		return best
-	case '*', 'C', 'K':
+	case '*', 'C', 'K', 'V':
 		return 2
 	case 'I':
 		return yes(t.isInteger())
@@ -219,22 +224,20 @@ func (p param) declared(t Type) Type {
 func (s *signatures) match(args []Type) (sig *signature, params []param, arity bool) {
 	best := -1
 	for i := range s.list {
-		ps, ok := s.list[i].expand(len(args))
-		if !ok {
-			continue
-		}
-		arity = true
-		score := 0
-		for k, p := range ps {
-			a := p.accepts(args[k])
-			if a == 0 {
-				score = -1
-				break
+		for _, ps := range s.list[i].expand(len(args)) {
+			arity = true
+			score := 0
+			for k, p := range ps {
+				a := p.accepts(args[k])
+				if a == 0 {
+					score = -1
+					break
+				}
+				score += a
 			}
-			score += a
-		}
-		if score > best || best < 0 && score >= 0 {
-			best, sig, params = score, &s.list[i], ps
+			if score > best {
+				best, sig, params = score, &s.list[i], ps
+			}
 		}
 	}
 	return sig, params, arity

@@ -463,9 +463,28 @@ func concatBatches(s Schema, parts []*Batch) *Batch {
 		switch {
 		case len(cols) == 0:
 			out.Columns[c] = newVector(s[c].Type, 0)
-		case cols[0] != nil: // an unneeded column is nil in every batch
-			out.Columns[c] = concat(s[c].Type, cols)
+		default:
+			out.Columns[c] = concatKnown(s[c].Type, cols, parts)
 		}
 	}
 	return out
+}
+
+// concatKnown concatenates; a column that nobody needs is nil in every batch,
+// or, after a union, in some.
+func concatKnown(t Type, cols []*Vector, parts []*Batch) *Vector {
+	known := false
+	for _, c := range cols {
+		known = known || c != nil
+	}
+	if !known {
+		return nil
+	}
+	filled := make([]*Vector, len(cols))
+	for i, c := range cols {
+		if filled[i] = c; c == nil {
+			filled[i] = constVector(nullOf(t), parts[i].n)
+		}
+	}
+	return concat(t, filled)
 }

@@ -371,3 +371,8 @@ func insecureDSN(addr string) *driver.Config {
 	cfg.Logger = log{}
 	return cfg
 }
+
+// nopConn is a connection of which only the deadline is used.
+type nopConn struct{ net.Conn }
+
+func (nopConn) SetWriteDeadline(time.Time) error { return nil }

@@ -586,3 +586,16 @@ func TestDiscoveryKeepsToOneIssuer(t *testing.T) {
 		}
 	}
 }
+
+// refreshOnce signs in and uses the refresh token.
+func refreshOnce(t *testing.T, w *world, p *portal) {
+	t.Helper()
+	verifier := oauth2.GenerateVerifier()
+	token, err := p.Exchange(p.ctx, signedIn(t, w, p, verifier), oauth2.VerifierOption(verifier))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.TokenSource(p.ctx, &oauth2.Token{RefreshToken: token.RefreshToken}).Token(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -31,10 +31,18 @@ func chromium(t *testing.T) context.Context {
 	if path == "" {
 		t.Skip("no Chromium here: install the package chromium to test the pages in a browser")
 	}
+	// Short, because the browser makes a socket in it, whose path has a limit.
+	home, err := os.MkdirTemp("", "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(home) })
 	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.WindowSize(1180, 1000),
 		chromedp.Flag("ignore-certificate-errors", true), // the test's own servers
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"), chromedp.Flag("no-proxy-server", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-domain-reliability", true), chromedp.UserDataDir(t.TempDir()))
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-domain-reliability", true), chromedp.UserDataDir(filepath.Join(home, "profile")),
+		// What the browser leaves behind goes with this directory.
+		chromedp.Env("HOME="+home, "TMPDIR="+home))
 	if os.Geteuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox)
 	}

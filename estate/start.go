@@ -34,7 +34,6 @@ type StartConfig struct {
 // Running is an estate that this process started. It ends with this process.
 type Running struct {
 	dir    *DataDir
-	names  Names
 	child  *vnet.Child
 	ready  chan struct{}
 	failed chan struct{} // closed when the supervisor's events end
@@ -71,7 +70,7 @@ func Start(ctx context.Context, cfg StartConfig) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Running{dir: dir, names: NamesFor(cfg.Variables), ready: make(chan struct{}), failed: make(chan struct{}), ended: make(chan error, 1)}
+	r := &Running{dir: dir, ready: make(chan struct{}), failed: make(chan struct{}), ended: make(chan error, 1)}
 	if err := r.launch(cfg, driver.Driver); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
@@ -200,9 +199,6 @@ func (r *Running) Ended() <-chan error { return r.ended }
 
 // Control is the way to talk to the estate.
 func (r *Running) Control() *control.Client { return control.NewClient(r.dir.Socket()) }
-
-// Credentials are the demo users' passwords.
-func (r *Running) Credentials() []Credential { return credentials(r.names, r.dir) }
 
 // PID is the supervisor's process id.
 func (r *Running) PID() int { return r.child.Pid() }

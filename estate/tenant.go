@@ -1,6 +1,8 @@
 package estate
 
 import (
+	"fmt"
+
 	"verdant/azure/entra"
 )
 
@@ -35,6 +37,20 @@ func credentials(n Names, dir *DataDir) []Credential {
 		people = append(people, Credential{n.UPN(name), dir.Secret("user/"+name, 16), roles[name]})
 	}
 	return people
+}
+
+// Credentials are the demo users' sign-ins of the estate in a data directory,
+// for whoever may read its root key.
+func Credentials(dataDir string) ([]Credential, error) {
+	variables, ok := SavedVariables(dataDir)
+	if !ok {
+		return nil, fmt.Errorf("%w: %s holds no estate", ErrOther, dataDir)
+	}
+	d := &DataDir{Path: dataDir}
+	if err := d.load(variables); err != nil {
+		return nil, err
+	}
+	return credentials(NamesFor(variables), d), nil
 }
 
 // portalClientID is the issuance portal's application id.

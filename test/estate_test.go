@@ -73,6 +73,8 @@ type estateUnderTest struct {
 	binary  string
 	dataDir string
 	network string
+	// upOutput is what the last `verdant up` printed.
+	upOutput string
 }
 
 // startEstate brings an estate up in a temporary directory and takes it down
@@ -95,6 +97,7 @@ func (e *estateUnderTest) up() {
 	if err != nil {
 		e.t.Fatalf("up: %v\n%s", err, out)
 	}
+	e.upOutput = out
 }
 
 func (e *estateUnderTest) down() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -93,9 +94,8 @@ func up(ctx context.Context, flags upFlags) error {
 		}
 		return err
 	}
-	status, err := running.Control().Status(ctx)
-	if err == nil {
-		welcome(status, running.Credentials(), cfg.DataDir)
+	if err := welcome(ctx, running.Control(), cfg.DataDir); err != nil {
+		return errors.Join(err, running.Stop())
 	}
 	select {
 	case <-ctx.Done():
@@ -107,7 +107,15 @@ func up(ctx context.Context, flags upFlags) error {
 }
 
 // welcome prints where to go and as whom.
-func welcome(s control.Status, people []estate.Credential, dataDir string) {
+func welcome(ctx context.Context, client *control.Client, dataDir string) error {
+	s, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	people, err := estate.Credentials(dataDir)
+	if err != nil {
+		return err
+	}
 	fmt.Printf("\nThe estate is ready. %s\n", s.Network)
 	for _, limit := range s.Limits {
 		fmt.Printf("  not enforced: %s\n", limit)
@@ -124,7 +132,8 @@ func welcome(s control.Status, people []estate.Credential, dataDir string) {
 	}
 	fmt.Printf("\nBrowsers warn until they trust %s.\n", filepath.Join(dataDir, "ca.pem"))
 	fmt.Println("Try: verdant status   ·   verdant query -w eudcc-ie 'AZKVAuditLogs | take 5'")
-	fmt.Println("Ctrl-C stops it; the next `verdant up` continues where it was.")
+	fmt.Printf("Ctrl-C or `verdant down` stops it; the next `verdant up` continues where it was.\n")
+	return nil
 }
 
 // detach starts `verdant up` in a session of its own and returns when it is
@@ -163,8 +172,7 @@ func detach(ctx context.Context, flags upFlags) error {
 	for {
 		status, err := client.Status(ctx)
 		if err == nil && status.Ready && status.Parent == child.Process.Pid {
-			fmt.Fprintf(os.Stderr, "The estate is ready; `verdant down --data-dir %s` stops it.\n", dir)
-			return copyOut(output.Name())
+			return welcome(ctx, client, dir)
 		}
 		select {
 		case <-ctx.Done():
@@ -177,14 +185,4 @@ func detach(ctx context.Context, flags upFlags) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// copyOut shows what the detached process said.
-func copyOut(name string) error {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return err
-	}
-	_, err = os.Stdout.Write(text)
-	return err
 }

@@ -43,7 +43,7 @@ const (
 // fixture is a server on loopback with an issuer, a CA and a guard.
 type fixture struct {
 	*Server
-	t     *testing.T
+	t     testing.TB
 	dir   string
 	addr  string
 	guard *memoryGuard
@@ -172,7 +172,7 @@ func (f *fixture) token(objectID string, change func(map[string]any)) string {
 
 type option func(*Config, *Deps)
 
-func newFixture(t *testing.T, options ...option) *fixture {
+func newFixture(t testing.TB, options ...option) *fixture {
 	t.Helper()
 	key, err := testKey()
 	if err != nil {
@@ -302,7 +302,7 @@ func (f *fixture) open() *sql.DB {
 	return db
 }
 
-func mustExec(t *testing.T, db interface {
+func mustExec(t testing.TB, db interface {
 	Exec(string, ...any) (sql.Result, error)
 }, query string, args ...any) sql.Result {
 	t.Helper()
@@ -323,7 +323,7 @@ func code(err error) uint16 {
 }
 
 // eventually waits for a condition that another goroutine brings about.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	for range 2000 {
 		if condition() {
@@ -334,7 +334,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	t.Fatalf("never happened: %s", what)
 }
 
-func readFile(t *testing.T, dir, name string) string {
+func readFile(t testing.TB, dir, name string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {

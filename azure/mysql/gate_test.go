@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -233,7 +234,7 @@ func TestALargeValueGoesInAndOutThroughAPreparedStatement(t *testing.T) {
 // raw is a client that the test drives packet by packet.
 type raw struct {
 	*packetConn
-	t *testing.T
+	t testing.TB
 }
 
 func (f *fixture) raw() *raw {
@@ -514,6 +515,44 @@ func TestAWriterThatIsBlockedForTooLongIsToldSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustExec(t, db, "INSERT INTO t VALUES (1)")
+}
+
+func TestATransactionThatTheServerUndidIsNeverAcknowledged(t *testing.T) {
+	f := newFixture(t, func(c *Config, _ *Deps) { c.Limits.Statement = 50 * time.Millisecond })
+	db := f.open()
+	db.SetMaxOpenConns(1)
+	mustExec(t, db, "CREATE TABLE t (id BIGINT PRIMARY KEY)")
+	const endless = "INSERT INTO t WITH RECURSIVE n AS (SELECT 10 AS i UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+	doom := func() interface {
+		Exec(string, ...any) (sql.Result, error)
+		Commit() error
+		Rollback() error
+	} {
+		tx, err := db.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustExec(t, tx, "INSERT INTO t VALUES (1)")
+		if _, err := tx.Exec(endless); code(err) != 3024 {
+			t.Fatalf("got %v, want 3024", err)
+		}
+		return tx
+	}
+	tx := doom()
+	if _, err := tx.Exec("INSERT INTO t VALUES (2)"); code(err) != 1213 {
+		t.Errorf("a statement: got %v, want 1213", err)
+	}
+	if err := tx.Commit(); code(err) != 1213 {
+		t.Errorf("commit: got %v, want 1213", err)
+	}
+	if err := doom().Rollback(); err != nil {
+		t.Errorf("rollback: %v", err)
+	}
+	var n int
+	if err := db.QueryRow("SELECT COUNT(*) FROM t").Scan(&n); err != nil || n != 0 {
+		t.Errorf("got %d rows, %v; want none", n, err)
+	}
+	mustExec(t, db, "INSERT INTO t VALUES (3)")
 }
 
 func TestAReadOnlyTransactionCannotWriteAndSeesOneSnapshot(t *testing.T) {

@@ -1,7 +1,6 @@
 package mysql
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,10 +8,10 @@ import (
 )
 
 // show answers SHOW and DESCRIBE from the catalogue and the variables.
-func (s *sqliteSession) show(ctx context.Context, tokens []token, out Rows) error {
+func (s *sqliteSession) show(tokens []token, out Rows) error {
 	p := &parser{tokens: tokens, env: environment{database: s.name}}
 	if verb := p.next(); !verb.is("SHOW") {
-		return s.showColumns(ctx, p, out, false)
+		return s.showColumns(p, out, false)
 	}
 	full := p.accept("FULL")
 	if !full {
@@ -23,12 +22,12 @@ func (s *sqliteSession) show(ctx context.Context, tokens []token, out Rows) erro
 		names := slices.DeleteFunc(slices.Clone(s.backend.names), func(n string) bool { return !s.who.MayUse(n) })
 		return s.showNames(p, out, "Database", names)
 	case p.accept("TABLES"):
-		return s.showTables(ctx, p, out, full)
+		return s.showTables(p, out, full)
 	case p.accept("COLUMNS"), p.accept("FIELDS"):
 		if !p.accept("FROM") && !p.accept("IN") {
 			return p.unexpected()
 		}
-		return s.showColumns(ctx, p, out, full)
+		return s.showColumns(p, out, full)
 	case p.accept("VARIABLES"):
 		return s.showVariables(p, out)
 	case p.accept("STATUS"):
@@ -72,7 +71,7 @@ func (s *sqliteSession) showNames(p *parser, out Rows, title string, names []str
 	return nil
 }
 
-func (s *sqliteSession) showTables(_ context.Context, p *parser, out Rows, full bool) error {
+func (s *sqliteSession) showTables(p *parser, out Rows, full bool) error {
 	if p.accept("FROM") || p.accept("IN") {
 		if t := p.next(); t.text != s.name {
 			return errOtherDatabase(t.text)
@@ -135,7 +134,7 @@ func (s *sqliteSession) catalogue(sql string, width int, args ...string) (rows [
 	return rows, s.failed(stmt.Err())
 }
 
-func (s *sqliteSession) showColumns(_ context.Context, p *parser, out Rows, full bool) error {
+func (s *sqliteSession) showColumns(p *parser, out Rows, full bool) error {
 	table, err := p.tableName()
 	if err != nil {
 		return err

@@ -82,10 +82,14 @@ type sqliteSession struct {
 	db      *sqliteDatabase
 	conn    *sqlite3.Conn
 
-	autocommit   bool
-	readOnly     bool // inside START TRANSACTION READ ONLY
-	writing      bool // holds the database's writer token
-	defining     bool // a translated CREATE, ALTER or DROP is running
+	autocommit bool
+	readOnly   bool // inside START TRANSACTION READ ONLY
+	writing    bool // holds the database's writer token
+	defining   bool // a translated CREATE, ALTER or DROP is running
+	// doomed: SQLite undid the whole transaction because a statement in it
+	// failed (interrupted, disk full, out of memory). The client still believes
+	// in it, so nothing runs until it has heard and begun anew.
+	doomed       bool
 	variables    map[string]Value
 	lastInsertID int64
 	rowCount     int64
@@ -185,6 +189,13 @@ func (s *sqliteSession) Close() error {
 	if s.conn == nil {
 		return nil
 	}
+	db := s.db
+	defer func() { // also where SQLite panics: the writers behind must go on
+		if s.writing {
+			<-db.writer
+			s.writing = false
+		}
+	}()
 	for stmt := range s.conn.Stmts() {
 		_ = stmt.Reset()
 	}
@@ -197,7 +208,6 @@ func (s *sqliteSession) Close() error {
 		err = errors.Join(err, stmt.Close())
 	}
 	err = errors.Join(err, s.conn.Close())
-	s.release()
 	s.conn, s.db, s.name = nil, nil, ""
 	return err
 }
@@ -215,7 +225,7 @@ func (s *sqliteSession) Status() Status {
 	if s.autocommit {
 		st |= StatusAutocommit
 	}
-	if s.inTransaction() {
+	if s.inTransaction() || s.doomed {
 		st |= StatusInTransaction
 		if s.readOnly {
 			st |= StatusReadOnlyTransaction
@@ -248,6 +258,10 @@ func (s *sqliteSession) acquire(ctx context.Context) error {
 	case <-ctx.Done():
 		return errInterrupted()
 	}
+}
+
+func errDoomed() *Error {
+	return errorf(1213, "40001", "The server undid this transaction when a statement in it failed; start the transaction again")
 }
 
 func errLockWait() *Error {
@@ -309,6 +323,7 @@ func (s *sqliteSession) commit() error {
 
 func (s *sqliteSession) rollback() error {
 	defer s.settle()
+	s.doomed = false
 	if !s.inTransaction() {
 		return nil
 	}

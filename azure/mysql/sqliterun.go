@@ -47,6 +47,9 @@ func (s *sqliteSession) connect() error {
 		return s.failed(err)
 	}
 	s.conn, s.db = conn, &sqliteDatabase{writer: make(chan struct{}, 1)}
+	if err := conn.Exec("PRAGMA temp_store=MEMORY"); err != nil { // a sort writes no file
+		return s.failed(err)
+	}
 	return s.confine()
 }
 
@@ -101,9 +104,9 @@ func (st *sqliteStatement) Run(ctx context.Context, args []Value, out Rows) (Res
 	s := st.session
 	switch st.plan.action {
 	case actSet:
-		return Result{}, s.set(ctx, st.plan.tokens)
+		return Result{}, s.set(st.plan.tokens)
 	case actShow:
-		return Result{}, s.show(ctx, st.plan.tokens, out)
+		return Result{}, s.show(st.plan.tokens, out)
 	case actNothing:
 		return Result{}, nil
 	case actRead, actLockRead, actWrite:
@@ -118,9 +121,21 @@ func (st *sqliteStatement) Run(ctx context.Context, args []Value, out Rows) (Res
 		}
 		return Result{}, errNoDatabase()
 	}
+	if s.doomed && st.plan.action != actRollback {
+		// The end of a transaction that is gone is told once; everything else
+		// would take effect outside of the transaction that it was meant for.
+		s.doomed = st.plan.action != actCommit && st.plan.action != actBegin && st.plan.action != actBeginRead
+		return Result{}, errDoomed()
+	}
 	old := s.conn.SetInterrupt(ctx)
 	defer s.conn.SetInterrupt(old)
 	defer s.settle()
+	switch st.plan.action {
+	case actRead, actLockRead, actWrite, actSavepoint:
+		if s.inTransaction() {
+			defer func() { s.doomed = !s.inTransaction() }()
+		}
+	}
 	switch st.plan.action {
 	case actBegin, actBeginRead:
 		return Result{}, s.begin(ctx, st.plan.action == actBeginRead)
@@ -133,7 +148,7 @@ func (st *sqliteStatement) Run(ctx context.Context, args []Value, out Rows) (Res
 	case actDefine:
 		return Result{}, s.define(ctx, st.plan.sql)
 	case actRead:
-		return st.step(ctx, args, out)
+		return st.step(args, out)
 	}
 	if s.readOnly {
 		return Result{}, errorf(1792, "25006", "Cannot execute statement in a READ ONLY transaction.")
@@ -143,14 +158,14 @@ func (st *sqliteStatement) Run(ctx context.Context, args []Value, out Rows) (Res
 			return Result{}, err
 		}
 		if s.autocommit { // a locking read by itself: its lock ends with it
-			r, err := st.step(ctx, args, out)
+			r, err := st.step(args, out)
 			return r, errors.Join(err, s.commit())
 		}
 	}
 	if err := s.acquire(ctx); err != nil {
 		return Result{}, err
 	}
-	return st.step(ctx, args, out)
+	return st.step(args, out)
 }
 
 func (s *sqliteSession) savepoint(ctx context.Context, sql string) error {
@@ -182,7 +197,7 @@ func (s *sqliteSession) define(ctx context.Context, statements []string) error {
 }
 
 // step binds the arguments and runs the statement to its end.
-func (st *sqliteStatement) step(_ context.Context, args []Value, out Rows) (res Result, err error) {
+func (st *sqliteStatement) step(args []Value, out Rows) (res Result, err error) {
 	s := st.session
 	if len(args) != st.params {
 		return Result{}, errorf(1210, "HY000", "Incorrect arguments: the statement has %d placeholders, %d values came", st.params, len(args))

@@ -1,7 +1,6 @@
 package mysql
 
 import (
-	"context"
 	"crypto/rand"
 	"fmt"
 	"strings"
@@ -10,9 +9,9 @@ import (
 	"github.com/ncruces/go-sqlite3"
 )
 
-// systemVariables are the values of the variables that clients ask for.
-// Those of value settable may be SET to what settable says; every other SET is
-// refused rather than ignored.
+// systemVariables are the values of the variables that clients ask for. A SET
+// that asks for something else than what holds is refused rather than ignored,
+// but for those in setVariable that only promise more than the client asked.
 func systemVariables() map[string]Value {
 	return map[string]Value{
 		"version": serverVersion, "version_comment": "Verdant: MySQL protocol over encrypted SQLite", "version_compile_os": "Linux", "version_compile_machine": "any",
@@ -53,10 +52,10 @@ func (s *sqliteSession) system(name string) (Value, bool) {
 }
 
 // set carries out SET. Several assignments are separated by commas.
-func (s *sqliteSession) set(ctx context.Context, tokens []token) error {
+func (s *sqliteSession) set(tokens []token) error {
 	p := &parser{tokens: tokens[1:]}
 	for {
-		if err := s.assign(ctx, p); err != nil {
+		if err := s.assign(p); err != nil {
 			return err
 		}
 		if p.accept(",") {
@@ -66,7 +65,7 @@ func (s *sqliteSession) set(ctx context.Context, tokens []token) error {
 	}
 }
 
-func (s *sqliteSession) assign(ctx context.Context, p *parser) error {
+func (s *sqliteSession) assign(p *parser) error {
 	switch {
 	case p.accept("NAMES"), p.accept("CHARACTER", "SET"), p.accept("CHARSET"):
 		return s.setNames(p)
@@ -107,7 +106,7 @@ func (s *sqliteSession) assign(ctx context.Context, p *parser) error {
 		p.pos--
 		return p.unexpected()
 	}
-	return s.setVariable(ctx, variableName(t.text), value.text)
+	return s.setVariable(variableName(t.text), value.text)
 }
 
 func (s *sqliteSession) setNames(p *parser) error {
@@ -140,7 +139,13 @@ func transactionCharacteristics(p *parser) error {
 
 // setVariable takes a value only where it is what already holds or where it is
 // carried out.
-func (s *sqliteSession) setVariable(ctx context.Context, name, value string) error {
+func (s *sqliteSession) setVariable(name, value string) error {
+	if strings.EqualFold(value, "DEFAULT") {
+		delete(s.variables, name)
+		if v, known := s.backend.system[name]; known {
+			value = fmt.Sprint(v)
+		}
+	}
 	current, known := s.system(name)
 	if !known {
 		return errorf(1193, "HY000", "Unknown system variable '%s'", clip(name))
@@ -179,14 +184,13 @@ func (s *sqliteSession) setVariable(ctx context.Context, name, value string) err
 		if !strings.HasPrefix(strings.ToLower(value), "utf8") {
 			return wrong
 		}
-	case "tx_isolation", "transaction_isolation", "wait_timeout", "interactive_timeout", "net_write_timeout", "net_read_timeout", "sql_select_limit", "max_execution_time", "sql_notes", "sql_auto_is_null", "unique_checks", "sql_safe_updates":
+	case "tx_isolation", "transaction_isolation", "wait_timeout", "interactive_timeout", "net_write_timeout", "net_read_timeout", "sql_notes", "sql_auto_is_null", "unique_checks":
 		s.variables[name] = value
 	default:
 		if !strings.EqualFold(fmt.Sprint(current), value) && !(current == int64(1) && on) && !(current == int64(0) && off) {
 			return wrong
 		}
 	}
-	_ = ctx
 	return nil
 }
 

@@ -166,6 +166,8 @@ func isConst(e expr) bool {
 		return true
 	case *castExpr:
 		return isConst(e.x)
+	case *binExpr:
+		return isConst(e.x)
 	case *callExpr:
 		if e.volatile {
 			return false
@@ -192,6 +194,8 @@ func walkColumns(e expr, fn func(int)) {
 	case *colExpr:
 		fn(e.idx)
 	case *castExpr:
+		walkColumns(e.x, fn)
+	case *binExpr:
 		walkColumns(e.x, fn)
 	case *callExpr:
 		for _, a := range e.args {

@@ -177,6 +177,39 @@ func (s *service) do(t testing.TB, method, path, token, body string, header ...s
 	return resp.StatusCode, string(b)
 }
 
+func TestTheStockClientAsksWhoSigned(t *testing.T) {
+	s := serve(t, Config{})
+	for i := range 7 {
+		s.emit(t, "eudcc-ie", "AZKVAuditLogs", telemetry.Row{"OperationName": []string{"KeySign", "KeyGet"}[i%2],
+			"CallerIpAddress": "192.168.4.10", "TimeGenerated": s.clock.now().Add(-time.Duration(i) * time.Minute)})
+	}
+	res, err := s.client(t, analyst).QueryWorkspace(t.Context(), irelandID, azquery.Body{
+		Query: to.Ptr(`AZKVAuditLogs | where OperationName == "KeySign" | summarize n=count() by bin(TimeGenerated, 5m), CallerIPAddress | order by TimeGenerated asc`),
+	}, &azquery.LogsClientQueryWorkspaceOptions{Options: &azquery.LogsQueryOptions{Statistics: to.Ptr(true), Visualization: to.Ptr(true), Wait: to.Ptr(20)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "TimeGenerated:datetime, CallerIPAddress:string, n:long\n[2026-11-24T12:20:00Z 192.168.4.10 1]\n[2026-11-24T12:25:00Z 192.168.4.10 2]\n[2026-11-24T12:30:00Z 192.168.4.10 1]"
+	if len(res.Tables) != 1 || *res.Tables[0].Name != "PrimaryResult" || tableText(res.Tables[0]) != want {
+		t.Errorf("got %d tables, the first\n%s\nwant\n%s", len(res.Tables), tableText(res.Tables[0]), want)
+	}
+	var stats struct {
+		Query struct {
+			ExecutionTime          float64
+			InputDatasetStatistics struct{ Rows struct{ Total, Scanned int } }
+			DatasetStatistics      []struct {
+				TableRowCount int `json:"table_row_count"`
+			}
+		}
+	}
+	if err := json.Unmarshal(res.Statistics, &stats); err != nil || stats.Query.InputDatasetStatistics.Rows.Total != 7 || len(stats.Query.DatasetStatistics) != 1 || stats.Query.DatasetStatistics[0].TableRowCount != 3 {
+		t.Errorf("statistics: %v, %s", err, res.Statistics)
+	}
+	if res.Error != nil {
+		t.Errorf("error: %v", res.Error)
+	}
+}
+
 func TestRenderComesWhenAskedFor(t *testing.T) {
 	s := serve(t, Config{})
 	ask := func(options *azquery.LogsQueryOptions) azquery.LogsClientQueryWorkspaceResponse {
@@ -380,6 +413,47 @@ func TestADefectOfTheEvaluatorIsNotTheCallersAffair(t *testing.T) {
 	err := refusal(t.Context(), &view{}, &kql.Error{Code: kql.RuntimeError, Message: "internal defect: index out of range"})
 	if status, _, body := answered(err, "cid"); status != 500 || strings.Contains(string(body), "index") || !strings.Contains(string(body), "cid") {
 		t.Errorf("got %d %s", status, body)
+	}
+}
+
+func TestTheTimespanBoundsEveryTable(t *testing.T) {
+	s := serve(t, Config{})
+	for i := range 10 {
+		s.emit(t, "eudcc-ie", "Heartbeat", telemetry.Row{"Computer": fmt.Sprint(i), "TimeGenerated": s.clock.now().Add(-time.Duration(i) * time.Hour)})
+		if i == 4 {
+			if err := s.workspaces[0].store.seal(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for body, want := range map[string]string{
+		`{"query":"Heartbeat | count"}`:                                                                           "[[10]]",
+		`{"query":"Heartbeat | count","timespan":"PT3H"}`:                                                         "[[4]]",
+		`{"query":"Heartbeat | count","timespan":"2026-11-24T05:00:00Z/2026-11-24T08:00:00Z"}`:                    "[[3]]",
+		`{"query":"Heartbeat | where TimeGenerated > ago(90m) | count","timespan":"PT9H"}`:                        "[[2]]",
+		`{"query":"Heartbeat | where TimeGenerated > ago(90m) | count","timespan":"2026-11-24/2026-11-24T06Z"}`:   "",
+		`{"query":"Heartbeat | where Computer == '7' | project Computer","timespan":"PT8H"}`:                      `[["7"]]`,
+		`{"query":"Heartbeat | where Computer == '7' | project Computer","timespan":"PT6H"}`:                      `[]`,
+		`{"query":"union Heartbeat, Perf | summarize count()","timespan":"PT3H"}`:                                 "[[4]]",
+		`{"query":"Heartbeat | summarize max(TimeGenerated)","timespan":"2026-11-23T00:00Z/2026-11-24T00:00Z"}`:   "",
+		`{"query":"Heartbeat | summarize n=dcount(Computer)","timespan":"2026-11-24T11:30:00Z/2026-11-24T12Z"}`:   "",
+		`{"query":"Heartbeat | summarize n=count()","timespan":"2026-11-24T11:30:00Z/2026-11-24T11:30:00.0000Z"}`: "[[1]]",
+	} {
+		status, answer := s.do(t, "POST", "/v1/workspaces/eudcc-ie/query", s.token(t, admin, nil), body)
+		if want == "" {
+			if status != 400 {
+				t.Errorf("%s: got %d, want a refused timespan", body, status)
+			}
+			continue
+		}
+		if status != 200 || !strings.Contains(answer, `"rows":`+want+`}`) {
+			t.Errorf("%s: got %d %s, want rows %s", body, status, answer, want)
+		}
+	}
+	// Two timespans: what is in both.
+	_, answer := s.do(t, "POST", "/v1/workspaces/eudcc-ie/query?timespan=PT5H", s.token(t, admin, nil), `{"query":"Heartbeat | count","timespan":"2026-11-24T00:00:00Z/2026-11-24T09:30:00Z"}`)
+	if !strings.Contains(answer, `"rows":[[3]]`) {
+		t.Errorf("two timespans: got %s", answer)
 	}
 }
 

@@ -28,18 +28,26 @@ func TestRunSealsReportsAndForgetsByTheClock(t *testing.T) {
 			t.Fatal(err)
 		}
 		st := s.workspaces[0].store
-		time.Sleep(30 * time.Minute)
-		if n := len(st.tables["Heartbeat"].segments); n != 0 {
+		segments := func(after time.Duration) int {
+			time.Sleep(after)
+			synctest.Wait()
+			ts := st.tables["Heartbeat"]
+			ts.mu.Lock()
+			defer ts.mu.Unlock()
+			return len(ts.segments)
+		}
+		if n := segments(30 * time.Minute); n != 0 {
 			t.Errorf("after half an hour: %d segments", n)
 		}
-		time.Sleep(time.Hour)
-		if n := len(st.tables["Heartbeat"].segments); n != 1 {
+		if n := segments(time.Hour); n != 1 {
 			t.Errorf("after an hour: %d segments, want 1", n)
 		}
 		if got := rowsOf(t, st, "Usage", allTime, "DataType"); strings.Join(got, ",") != "Heartbeat" {
 			t.Errorf("usage: got %v", got)
 		}
-		time.Sleep(3 * 24 * time.Hour)
+		if n := segments(3 * 24 * time.Hour); n != 0 {
+			t.Errorf("after retention: %d segments", n)
+		}
 		if got := rowsOf(t, st, "Heartbeat", allTime, "Computer"); len(got) != 0 {
 			t.Errorf("after retention: %v", got)
 		}

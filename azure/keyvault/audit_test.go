@@ -183,20 +183,13 @@ func TestKeysWithoutAnOwnerAreDestroyedAtTheNextStart(t *testing.T) {
 	before := tokenFiles(t, w)
 	// A crash after the key was made and before it got its owner.
 	var orphan hsm.KeyID = "0123456789abcdef0123456789abcdef"
-	if err := w.store().Update(ctx, func(tx keyvault.Tx) error { return tx.Doom(orphan, w.clock.Now().Unix()) }); err != nil {
+	if err := w.store().Update(ctx, func(tx keyvault.Tx) error { return tx.Doom(orphan, w.clock.Now().UnixNano()) }); err != nil {
 		t.Fatal(err)
 	}
 	must(w.token.Generate(ctx, orphan, hsm.KeySpec{Type: hsm.EC, Curve: hsm.P256}))(t)
 	w.clock.Advance(time.Second)
 	w.restart()
-	w.vault.Sweep(ctx)
-	deadline := time.Now().Add(5 * time.Second)
-	for len(tokenFiles(t, w)) != len(before) && time.Now().Before(deadline) {
-		time.Sleep(2 * time.Millisecond)
-	}
-	if after := tokenFiles(t, w); len(after) != len(before) {
-		t.Errorf("the token holds %v, want %v", after, before)
-	}
+	w.awaitTokenFiles(len(before))
 	got := must(w.keys(admin).GetKey(ctx, "keep", "", nil))(t)
 	if *got.Key.KID != *keep.Key.KID {
 		t.Errorf("got %s", *got.Key.KID)
@@ -212,7 +205,19 @@ func TestKeysWithoutAnOwnerAreDestroyedAtTheNextStart(t *testing.T) {
 	}
 }
 
-func tokenFiles(t *testing.T, w *world) []string {
+// awaitTokenFiles waits for the sweeper's first round.
+func (w *world) awaitTokenFiles(want int) {
+	w.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for len(tokenFiles(w.t, w)) != want && time.Now().Before(deadline) {
+		time.Sleep(2 * time.Millisecond)
+	}
+	if got := tokenFiles(w.t, w); len(got) != want {
+		w.t.Errorf("the token holds %d files, want %d: %v", len(got), want, got)
+	}
+}
+
+func tokenFiles(t testing.TB, w *world) []string {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(w.dir, "token"))
 	if err != nil {

@@ -227,7 +227,7 @@ func (s *Server) dropPending(tx Tx, p *pending) error {
 	if p == nil || p.Token == "" {
 		return nil
 	}
-	return tx.Doom(p.Token, s.now().Unix())
+	return tx.Doom(p.Token, s.now().UnixNano())
 }
 
 // pendingOf reads a live certificate and its operation.

@@ -183,7 +183,7 @@ func (s *Server) purgeIn(tx Tx, o Object) error {
 		return err
 	}
 	for _, id := range ids {
-		if err := tx.Doom(id, s.now().Unix()); err != nil {
+		if err := tx.Doom(id, s.now().UnixNano()); err != nil {
 			return err
 		}
 	}
@@ -244,7 +244,7 @@ func (s *Server) sweep(ctx context.Context) error {
 
 // finish completes what a crash interrupted.
 func (s *Server) finish(ctx context.Context) {
-	ids, err := s.store.Doomed(ctx, s.born.Unix())
+	ids, err := s.store.Doomed(ctx, s.born.UnixNano())
 	if err == nil {
 		s.destroy(ctx, ids...)
 	}

@@ -146,12 +146,15 @@ var issuerKey = sync.OnceValue(func() *rsa.PrivateKey {
 
 func newWorld(t testing.TB, options ...option) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), signer: issuerKey(), policy: rbac.NewPolicy(rbac.BuiltIn(), nil),
+	w := &world{t: t, signer: issuerKey(), policy: rbac.NewPolicy(rbac.BuiltIn(), nil),
 		clock: &clock{now: time.Unix(1_800_000_000, 0)}, sink: &memorySink{grew: make(chan struct{})},
 		info: conninfo.Info{Kind: conninfo.PrivateEndpoint, VNet: "eudcc-ie", PrivateEndpoint: vaultID + "-pe", Source: netip.MustParseAddrPort("192.168.4.20:40000")},
 		cfg:  keyvault.Config{Name: vaultName, ResourceID: vaultID, Location: "westeurope", TenantID: tenant, Authority: authority, RetentionDays: 7}}
 	for _, o := range options {
 		o(w)
+	}
+	if w.dir == "" {
+		w.dir = t.TempDir()
 	}
 	w.grant(vaultID, rbac.KeyVaultAdministrator, admin)
 	w.start()

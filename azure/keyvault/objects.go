@@ -139,7 +139,7 @@ func add(tx Tx, o Object, v Version, record any) error {
 // transaction did not happen.
 func (s *Server) newKey(ctx context.Context, make func(hsm.KeyID) (hsm.Key, error)) (k hsm.Key, abandon func(), err error) {
 	id := hsm.NewKeyID()
-	if err := s.store.Update(ctx, func(tx Tx) error { return tx.Doom(id, s.now().Unix()) }); err != nil {
+	if err := s.store.Update(ctx, func(tx Tx) error { return tx.Doom(id, s.now().UnixNano()) }); err != nil {
 		return nil, nil, err
 	}
 	abandon = func() { s.destroy(context.WithoutCancel(ctx), id) }

@@ -83,7 +83,7 @@ type Store interface {
 	// Due returns up to limit deleted objects whose PurgeOn is at or before
 	// the given time.
 	Due(ctx context.Context, now int64, limit int) ([]Object, error)
-	// Doomed returns keys doomed before the given time.
+	// Doomed returns keys doomed before the given time, in nanoseconds.
 	Doomed(ctx context.Context, before int64) ([]hsm.KeyID, error)
 	// Update runs fn in a transaction: all its writes are durable together
 	// when Update returns nil, and none is there if fn returned an error,
@@ -107,7 +107,8 @@ type Tx interface {
 	PutVersion(kind Kind, name string, v Version) error
 	// Delete removes an object with its versions.
 	Delete(kind Kind, name string) error
-	// Doom says that a key in the token has no owner, from the given time:
+	// Doom says that a key in the token has no owner, from the given time (in
+	// nanoseconds, so that a restart within the second still knows it):
 	// before it is made, and when its owner goes. Spare takes that back.
 	Doom(id hsm.KeyID, since int64) error
 	Spare(id hsm.KeyID) error

@@ -362,6 +362,7 @@ func TestSignInsAreBoundToTheirBrowser(t *testing.T) {
 	start := visit(t, attacker, w.url+"/auth/login")
 	atLogin := visit(t, attacker, start.header.Get("Location"))
 	stolen := atLogin.header.Get("Location") // the callback with the attacker's code
+	visit(t, victim, w.url+"/auth/login")
 	visit(t, victim, w.url+"/")
 	if p := visit(t, victim, stolen); p.status != 400 || !strings.Contains(p.body, "not begun in this browser") {
 		t.Errorf("another browser's sign-in: got %d", p.status)
@@ -378,6 +379,11 @@ func TestSignInsAreBoundToTheirBrowser(t *testing.T) {
 	if p := visit(t, attacker, w.url+"/auth/callback?"+q.Encode()); p.status != 502 || !strings.Contains(p.body, "AADSTS501481") {
 		t.Errorf("an invented code: got %d", p.status)
 	}
+	w.user["nonce"] = "another sign-in's"
+	if p := visit(t, browser(t), w.url+"/auth/login"); p.status != 502 || !strings.Contains(w.log.String(), "nonce") {
+		t.Errorf("an ID token of another sign-in: got %d", p.status)
+	}
+	delete(w.user, "nonce")
 	w.pass(attemptLife + time.Second)
 	if p := visit(t, attacker, stolen); p.status != 400 {
 		t.Errorf("too late: got %d", p.status)

@@ -77,8 +77,15 @@ func (n Names) LoginHost() string { return "login." + n.v.ParentDNSZone }
 // ManagementHost is the control plane's host.
 func (n Names) ManagementHost() string { return "management." + n.v.ParentDNSZone }
 
-// LogQueryHost is the host of the log query API.
-const LogQueryHost = "api.loganalytics.azure.com"
+// azureManagementHost is the control plane's host as stock clients know it.
+const azureManagementHost = "management.azure.com"
+
+// LogQueryHost is the host of the log query API; stock clients also use the
+// older LogQueryHostIO.
+const (
+	LogQueryHost   = "api.loganalytics.azure.com"
+	LogQueryHostIO = "api.loganalytics.io"
+)
 
 // Subscription is the ARM id of the subscription.
 func (n Names) Subscription() string { return "/subscriptions/" + n.v.SubscriptionID }

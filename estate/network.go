@@ -64,8 +64,10 @@ func publicZones(n Names) []vnet.Zone {
 	zones := []vnet.Zone{
 		{ID: "public/" + n.v.ParentDNSZone, Name: n.v.ParentDNSZone, Public: true,
 			Records: []vnet.Record{{Name: "*", Type: vnet.A, Values: []string{publicAddress}}}},
-		{ID: "public/" + LogQueryHost, Name: LogQueryHost, Public: true,
-			Records: []vnet.Record{{Name: "@", Type: vnet.A, Values: []string{publicAddress}}}},
+	}
+	for _, host := range []string{LogQueryHost, LogQueryHostIO, azureManagementHost} {
+		zones = append(zones, vnet.Zone{ID: "public/" + host, Name: host, Public: true,
+			Records: []vnet.Record{{Name: "@", Type: vnet.A, Values: []string{publicAddress}}}})
 	}
 	for suffix, records := range suffixes {
 		zones = append(zones, vnet.Zone{ID: "public/" + suffix, Name: suffix, Public: true, Records: records})

@@ -174,8 +174,9 @@ func (s *supervisor) openFrontDoor() ([]lifecycle.Task, error) {
 	s.front = newFrontDoor(s.authority)
 	s.front.add(s.names.LoginHost(), s.identity.Handler())
 	s.front.add(s.names.ManagementHost(), s.control.Handler())
-	s.front.add("management.azure.com", s.control.Handler())
+	s.front.add(azureManagementHost, s.control.Handler())
 	s.front.add(LogQueryHost, s.logs.Handler())
+	s.front.add(LogQueryHostIO, s.logs.Handler())
 	for _, r := range Regions() {
 		c := s.clusters[r]
 		for _, spec := range PodsOf(r) {

@@ -17,6 +17,10 @@ type (
 		span
 		v val
 	}
+	badLiteralNode struct { // datetime(nonsense): syntax, but no value
+		span
+		typ Type
+	}
 	starNode  struct{ span }
 	unaryNode struct {
 		span
@@ -61,7 +65,8 @@ type (
 		typ  Type
 		star bool
 	}
-	namedNode struct { // name = expr, (a, b) = expr
+	clientParamNode struct{ span } // {name}
+	namedNode       struct {       // name = expr, (a, b) = expr
 		span
 		names []string
 		x     node
@@ -132,10 +137,6 @@ type (
 	setStmt struct {
 		span
 		name string
-	}
-	unsupportedStmt struct { // a statement of the language that is refused by name
-		span
-		what string
 	}
 )
 

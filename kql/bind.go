@@ -65,7 +65,6 @@ type (
 		fn  *lambdaNode
 		env *env
 	}
-	busyBinding struct{} // being bound: a reference is a recursion
 )
 
 func (e *env) lookup(name string) (binding, bool) {

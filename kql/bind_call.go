@@ -110,6 +110,15 @@ func (b *binder) callExpr(n *callNode) expr {
 func (b *binder) scalarCall(n *callNode, sigs *signatures, args []expr, types []Type) expr {
 	sig, params := b.matchCall(n, sigs, types)
 	ret, common := sig.result(params, types)
+	if sig.ret == "C" && common == Dynamic {
+		for i, p := range params {
+			if (p.kind == 'C' || p.kind == 'K' || p.kind == 'P') && types[i] != Dynamic {
+				if !b.opt.SchemaOnly || p.kind != 'C' {
+					b.fail(n, SemanticError, "the values of %s have no common type; convert them, for instance with tostring()", n.name)
+				}
+			}
+		}
+	}
 	for i, p := range params {
 		switch p.kind {
 		case 'D':

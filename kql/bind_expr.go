@@ -9,6 +9,12 @@ func (b *binder) expr(n node) expr {
 	switch n := n.(type) {
 	case *literalNode:
 		return &constExpr{n.v}
+	case *badLiteralNode:
+		if b.opt.SchemaOnly {
+			b.unsupported(n, "malformed %s literal", n.typ)
+			return &constExpr{nullOf(n.typ)}
+		}
+		b.fail(n, SemanticError, "malformed %s literal", n.typ)
 	case *nameNode:
 		return b.nameExpr(n)
 	case *unaryNode:
@@ -33,6 +39,8 @@ func (b *binder) expr(n node) expr {
 		b.fail(n, SemanticError, "typeof is not allowed here")
 	case *pipeNode, *sourceNode:
 		b.fail(n, SemanticError, "a table stands where a scalar is expected; toscalar() takes its first value")
+	case *clientParamNode:
+		b.fail(n, SemanticError, "the client parameter %s was not filled in", b.source(n.span))
 	case *pathCallNode:
 		b.unsupported(n, "a call on a path is not implemented")
 		return &constExpr{nullOf(Dynamic)}

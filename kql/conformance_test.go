@@ -226,7 +226,7 @@ func matchRows[T any](got, want []T, ordered bool, same func(g, w T) bool) strin
 	return ""
 }
 
-var orderPattern = regexp.MustCompile(`\|\s*(sort|order|top)\b`)
+var orderPattern = regexp.MustCompile(`\|\s*(sort|order|top)\s`)
 
 func isOrdered(kql string) bool { return orderPattern.MatchString(kql) }
 

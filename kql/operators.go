@@ -29,6 +29,28 @@ func operatorParser(name string) readOperator {
 		return readJoin
 	case "union":
 		return readUnion
+	case "search":
+		return readSearch
+	case "as":
+		return readAs
+	case "getschema":
+		return readGetschema
+	case "invoke":
+		return readInvoke
+	case "sample", "sample-distinct":
+		return readSample
+	case "partition":
+		return readPartition
+	case "top-nested":
+		return readTopNested
+	case "top-hitters":
+		return readTopHitters
+	case "parse", "parse-where":
+		return readParse
+	case "parse-kv":
+		return readParseKV
+	case "make-series":
+		return readMakeSeries
 	case "mv-expand", "mvexpand", "mv-apply", "mvapply":
 		return readExpand
 	}
@@ -55,6 +77,14 @@ func sourceParser(p *parser, name string) readOperator {
 		if next.text == "(" {
 			return readDatatable
 		}
+	case "search":
+		if next.kind == tokString || next.kind == tokIdent || next.text == "*" || next.text == "(" {
+			return readSearch
+		}
+	case "find":
+		if next.kind == tokIdent && (next.text == "in" || next.text == "where" || next.text == "withsource") {
+			p.failAt(p.peek(), NotImplemented, "the operator %q is not implemented", "find")
+		}
 	case "union":
 		if next.text != "=" && next.text != "." {
 			return readUnion
@@ -70,11 +100,10 @@ func sourceParser(p *parser, name string) readOperator {
 // knownOperator lists the operators of the language that have no syntax here.
 func knownOperator(name string) bool {
 	switch name {
-	case "as", "assert-schema", "consume", "evaluate", "execute-and-cache", "facet", "find", "fork", "getschema",
+	case "assert-schema", "consume", "evaluate", "execute-and-cache", "facet", "find", "fork",
 		"graph-mark-components", "graph-match", "graph-merge", "graph-shortest-paths", "graph-to-table", "graph-where-edges", "graph-where-nodes",
-		"invoke", "macro-expand", "make-graph", "make-series",
-		"parse", "parse-kv", "parse-where", "partition", "partition-by", "__partitionby", "project-by-names", "reduce", "sample", "sample-distinct", "scan", "search",
-		"top-hitters", "top-nested":
+		"macro-expand", "make-graph",
+		"partition-by", "__partitionby", "project-by-names", "reduce", "scan":
 		return true
 	}
 	return false

@@ -184,11 +184,18 @@ func (r *joinRel) layout(dropRight map[int]bool) {
 	}
 	if useRight {
 		for i, c := range r.right.schema() {
+			if !dropRight[i] && r.cols.Index(c.Name) < 0 {
+				names.used = append(names.used, c.Name)
+			}
+		}
+		for i, c := range r.right.schema() {
 			if dropRight[i] {
 				continue
 			}
-			c.Name = names.unique(c.Name)
-			names.used = append(names.used, c.Name)
+			if r.cols[:len(r.lcols)].Index(c.Name) >= 0 {
+				c.Name = names.unique(c.Name)
+				names.used = append(names.used, c.Name)
+			}
 			r.cols = append(r.cols, c)
 			r.rcols = append(r.rcols, i)
 		}

@@ -108,7 +108,6 @@ type sortRel struct {
 	in    rel
 	keys  []sortKey
 	limit expr // top: rows beyond are dropped early
-	need  []bool
 }
 
 func (r *sortRel) schema() Schema { return r.in.schema() }

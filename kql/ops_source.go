@@ -152,7 +152,6 @@ type datatableOp struct {
 	opBase
 	cols   Schema
 	values []node
-	ragged bool
 }
 
 func readDatatable(p *parser, o opBase) operator {

@@ -144,13 +144,20 @@ func (b *binder) multiAggregate(scope *aggScope, c *callNode, cols Schema, keyCo
 		if name == "" {
 			name = strings.TrimLeft(strings.TrimPrefix(c.name, "arg"), "_") + "_"
 		}
+		legacy := c.name[3] != '_' // argmax names its columns after the first
+		if legacy {
+			name = c.name[3:] + "_" + b.autoName(c.args[0].x)
+		}
 		group := &argGroup{max: strings.HasSuffix(c.name, "max")}
 		first := &aggCall{name: c.name, t: by.typ(), args: []expr{by}, arg: group}
 		emit(name, first)
 		for _, a := range c.args[1:] {
 			b.eachOutput(a.x, cols, func(n string, col Column, e expr) {
-				if _, star := a.x.(*starNode); star && (keyCols[n] || n == name) {
+				if _, star := a.x.(*starNode); star && (keyCols[n] || n == b.autoName(c.args[0].x)) {
 					return
+				}
+				if legacy {
+					n = name + "_" + n
 				}
 				emit(n, &aggCall{name: c.name, t: e.typ(), args: []expr{by, e}, arg: group})
 			})
@@ -165,7 +172,7 @@ func (b *binder) multiAggregate(scope *aggScope, c *callNode, cols Schema, keyCo
 				if star && keyCols[n] {
 					return
 				}
-				if c.name == "any" && !star {
+				if c.name == "any" {
 					n = "any_" + n
 				}
 				t := e.typ()

@@ -20,6 +20,9 @@ func readWhere(p *parser, o opBase) operator {
 func (p *parser) spanFrom(o opBase) span { return span{o.pos, p.lastEnd()} }
 
 func (o *whereOp) bind(b *binder, in rel) rel {
+	if in == nil {
+		b.fail(o, SemanticError, "where cannot begin a query")
+	}
 	var cond expr
 	b.withRow(rowOf(in), func() { cond = b.predicate(o.cond) })
 	return &filterRel{in: pushBounds(in, cond), cond: cond, window: hasWindow(cond), serial: isSerialized(in)}

@@ -44,11 +44,14 @@ func (p *parser) equality() node {
 	for {
 		t := p.peek()
 		switch {
-		case t.kind == tokPunct && (t.text == "==" || t.text == "!=" || t.text == "<>"):
+		case t.kind == tokPunct && (t.text == "==" || t.text == "!=" || t.text == "<>" || t.text == "="):
 			p.next()
 			op := t.text
-			if op == "<>" {
+			switch op {
+			case "<>":
 				op = "!="
+			case "=": // the language reads a lone = in a condition as ==
+				op = "=="
 			}
 			r := p.relational()
 			l = &binaryNode{span{l.place().pos, p.lastEnd()}, op, t.pos, l, r}
@@ -200,6 +203,13 @@ func (p *parser) primary() node {
 	switch t.kind {
 	case tokLong, tokReal, tokSpan, tokTyped:
 		p.next()
+		if t.kind == tokTyped {
+			if typ, _ := ParseType(t.text); typ == DateTime || typ == TimeSpan || typ == GUID {
+				if _, ok := typedLiteral(typ, t.str); !ok {
+					return &badLiteralNode{span{t.pos, t.end}, typ}
+				}
+			}
+		}
 		return &literalNode{span{t.pos, t.end}, p.literal(t)}
 	case tokString:
 		p.next()
@@ -225,6 +235,17 @@ func (p *parser) primary() node {
 		case "*":
 			p.next()
 			return &starNode{span{t.pos, t.end}}
+		case "{": // {name}: a parameter that a client was to fill in
+			if p.peekAt(1).kind == tokIdent {
+				k := 2
+				for k < 8 && p.peekAt(k).text != "}" {
+					k++
+				}
+				if p.peekAt(k).text == "}" {
+					p.i += k + 1
+					return &clientParamNode{p.since(t.pos)}
+				}
+			}
 		case "[":
 			if p.nameAhead(0) == 3 {
 				return &nameNode{name: p.name(), span: p.since(t.pos)}

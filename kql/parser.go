@@ -198,6 +198,9 @@ func (p *parser) statement() statement {
 		p.failAt(p.peek(), NotImplemented, "the statement %q is not implemented", p.peek().text+" "+next.text)
 	}
 	x := p.pipe()
+	if c, ok := x.(*binaryNode); ok && c.op == "==" && !strings.HasPrefix(p.text[c.opPos:], "==") {
+		panic(bail{errorAt(p.text, SyntaxError, start, p.text[start:c.opPos], "a statement cannot assign; %q is missing before the name", "let")})
+	}
 	return &exprStmt{p.since(start), x}
 }
 
@@ -301,7 +304,7 @@ func (p *parser) schemaDecl() *schemaNode {
 func (p *parser) name() string {
 	t := p.peek()
 	switch {
-	case t.kind == tokIdent && t.text[0] != '!' && t.text[0] != '$' && !strings.HasSuffix(t.text, "~"):
+	case t.kind == tokIdent && t.text[0] != '!' && t.text != "$left" && t.text != "$right" && !strings.HasSuffix(t.text, "~"):
 		p.next()
 		return t.text
 	case t.kind == tokString:
@@ -357,6 +360,11 @@ func (p *parser) source() node {
 		if read := sourceParser(p, t.text); read != nil {
 			p.next()
 			op := read(p, opBase{span{t.pos, t.pos}, t.text})
+			return &sourceNode{p.since(t.pos), op}
+		}
+		if t.text == "where" && p.peekAt(1).kind == tokIdent && !isStringOperator(p.peekAt(1).text) && !isListOperator(p.peekAt(1).text) {
+			p.next()
+			op := readWhere(p, opBase{span{t.pos, t.pos}, t.text})
 			return &sourceNode{p.since(t.pos), op}
 		}
 	}

@@ -68,14 +68,14 @@ func (p *Plan) Render() *Render { return p.renders[0] }
 
 // exec is one run of a plan. It is used by one goroutine.
 type exec struct {
-	ctx      context.Context
-	limits   Limits
-	deadline time.Time
-	held     int64
-	scalars  map[*onceExpr]val
-	tables   map[*cacheRel][]*Batch
-	sets     map[*tableInExpr]*valueSet
-	feeds    map[*feedRel][]*Batch
+	ctx     context.Context
+	limits  Limits
+	held    int64
+	scalars map[*onceExpr]val
+	tables  map[*cacheRel][]*Batch
+	sets    map[*tableInExpr]*valueSet
+	feeds   map[*feedRel][]*Batch
+	axes    map[*binAxisExpr]axisBounds
 }
 
 // check ends the run when the context is done or the time is up.
@@ -143,7 +143,7 @@ func (p *Plan) Run(ctx context.Context, limits Limits) (res *Result, err error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, limits.Timeout)
 	defer cancel()
-	x := &exec{ctx: ctx, limits: limits, scalars: map[*onceExpr]val{}, tables: map[*cacheRel][]*Batch{}, sets: map[*tableInExpr]*valueSet{}, feeds: map[*feedRel][]*Batch{}}
+	x := &exec{ctx: ctx, limits: limits, scalars: map[*onceExpr]val{}, tables: map[*cacheRel][]*Batch{}, sets: map[*tableInExpr]*valueSet{}, feeds: map[*feedRel][]*Batch{}, axes: map[*binAxisExpr]axisBounds{}}
 	defer recoverBail(p.text, &err)
 	res = &Result{}
 	for i, r := range p.results {

@@ -51,6 +51,11 @@ func standardTables(t *testing.T) MapCatalog {
 			}
 			s = append(s, Column{c[0], typ})
 		}
+		for _, c := range []Column{{"_ResourceId", String}, {"_SubscriptionId", String}, {"_IsBillable", String}, {"_BilledSize", Real}, {"_TimeReceived", DateTime}, {"_ItemId", String}, {"TenantId", String}} {
+			if s.Index(c.Name) < 0 {
+				s = append(s, c)
+			}
+		}
 		cat[name] = NewMemTable(s)
 	}
 	return cat

@@ -174,7 +174,7 @@ func (p param) accepts(t Type) int {
 			switch {
 			case want == t:
 				return 3
-			case want == Long && t == Int, want == Real && t.isInteger(), want == Decimal && t.isNumber():
+			case want == Long && t == Int, want == Real && t.isInteger(), want == Decimal && t.isNumber(), want == String && t == Dynamic:
 				best = max(best, 1)
 			}
 		}
@@ -310,5 +310,5 @@ func commonType(a, b Type) Type {
 	case a.isNumber() && b.isNumber():
 		return widest(a, b)
 	}
-	return a
+	return Dynamic
 }

@@ -25,6 +25,8 @@ func hasWindow(e expr) bool {
 		return true
 	case *castExpr:
 		return hasWindow(e.x)
+	case *binExpr:
+		return hasWindow(e.x)
 	case *callExpr:
 		return anyWindow(e.args)
 	case *branchExpr:
@@ -60,9 +62,6 @@ func (b *binder) windowCall(n *callNode, args []expr, ret Type) expr {
 		if len(args) > 2 {
 			args[2] = cast(args[2], ret)
 		}
-	}
-	if n.name == "row_cumsum" && ret == Int {
-		ret = Long
 	}
 	return &windowExpr{n.name, ret, args}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"database/sql"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -154,3 +155,28 @@ type bufferedConn struct {
 }
 
 func (c *bufferedConn) Read(b []byte) (int, error) { return c.r.Read(b) }
+
+// DatabaseFailure says what the database server answered, in its own code, for
+// an error of a *sql.DB from OpenDB. The server's text is quoted only where it
+// speaks of the server or the login; other texts may hold values of rows.
+func DatabaseFailure(err error) string {
+	var answer *mysql.MySQLError
+	if !errors.As(err, &answer) {
+		return "the database did not answer"
+	}
+	code := fmt.Sprintf("the database answered %d (%s)", answer.Number, answer.SQLState[:])
+	switch answer.Number {
+	case errTooManyConnections, errDatabaseDenied, errLoginDenied, errShutdown, errServerInaccessible:
+		return code + ": " + answer.Message
+	}
+	return code
+}
+
+// Error numbers of the MySQL server whose texts hold no data.
+const (
+	errTooManyConnections = 1040
+	errDatabaseDenied     = 1044
+	errLoginDenied        = 1045
+	errShutdown           = 1053
+	errServerInaccessible = 3185
+)

@@ -3,13 +3,17 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"database/sql/driver"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // mysqlDouble is the server's side of a login as Azure Database for MySQL
@@ -133,5 +137,17 @@ func TestADatabaseWithAnotherNameInItsCertificateGetsNoToken(t *testing.T) {
 	defer d.mu.Unlock()
 	if len(d.passwords) != 0 {
 		t.Error("the token was sent")
+	}
+}
+
+func TestADatabaseFailureKeepsRowsToItself(t *testing.T) {
+	for want, err := range map[string]error{
+		"the database answered 3185 (HY000): Server s is inaccessible: key k": fmt.Errorf("insert: %w", &mysql.MySQLError{Number: 3185, SQLState: [5]byte([]byte("HY000")), Message: "Server s is inaccessible: key k"}),
+		"the database answered 1062 (23000)":                                  &mysql.MySQLError{Number: 1062, SQLState: [5]byte([]byte("23000")), Message: "Duplicate entry 'secret' for key 'x'"},
+		"the database did not answer":                                         driver.ErrBadConn,
+	} {
+		if got := DatabaseFailure(err); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

@@ -64,9 +64,11 @@ func signFailure(err error) *problem {
 	return p
 }
 
-// storeFailure says that the database did not take or give a row.
+// storeFailure says that the database did not take or give a row, with the
+// database's own code.
 func storeFailure(err error) *problem {
-	p := problemf(http.StatusServiceUnavailable, "StorageUnavailable", "The database could not be used", "nothing was issued or changed; try again")
+	p := problemf(http.StatusServiceUnavailable, "StorageUnavailable", "The database could not be used",
+		"nothing was issued or changed; %s", client.DatabaseFailure(err))
 	p.cause = err
 	return p
 }

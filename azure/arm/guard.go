@@ -100,7 +100,6 @@ func (s *Server) newCall(w http.ResponseWriter, r *http.Request) *call {
 	}
 	w.Header().Set("x-ms-request-id", c.id)
 	w.Header().Set("x-ms-correlation-request-id", c.correlation)
-	w.Header().Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 	return c
 }
 

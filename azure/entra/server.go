@@ -185,7 +185,11 @@ func (s *Server) atOwnHost(next http.Handler) http.Handler {
 		h.Set("x-ms-request-id", e.trace)
 		h.Set("client-request-id", e.correlation)
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Strict-Transport-Security", "max-age=31536000")
+		if host, _, _ := strings.Cut(e.authority, ":"); !strings.HasSuffix(host, ".localhost") {
+			// Of a name of this machine browsers would remember it beyond the
+			// estate and its TLS root.
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
 		if !slices.Contains(s.cfg.Hosts, e.authority) {
 			s.writeFailure(w, e, fail("invalid_request", 50049, "Unknown or invalid instance: this identity service does not answer for the host name of the request."))
 			return

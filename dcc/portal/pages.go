@@ -86,7 +86,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/vaccination", http.StatusSeeOther)
 		return
 	}
-	s.pages.show(w, http.StatusOK, "start.html", map[string]any{})
+	s.pages.show(w, http.StatusOK, "start.html", map[string]any{"SignedOut": r.URL.Query().Has("signed-out")})
 }
 
 // problemPage says what went wrong and what to do.

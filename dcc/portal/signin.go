@@ -101,6 +101,10 @@ var aadsts = regexp.MustCompile(`^AADSTS\d{1,9}`)
 // callback takes the code, redeems it and begins the session.
 func (s *Server) callback(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
+	if !q.Has("state") && !q.Has("code") && !q.Has("error") {
+		http.Redirect(w, r, "/?signed-out", http.StatusSeeOther) // back from signing out
+		return
+	}
 	cookie, err := r.Cookie(signInCookie)
 	if err != nil {
 		s.problemPage(w, r, http.StatusBadRequest, "We could not sign you in", "The sign-in was not begun in this browser, or too long ago. Sign in again.", "")
@@ -259,7 +263,9 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 		s.sessions.end(c.Value)
 	}
 	setCookie(w, sessionCookie, "")
-	http.Redirect(w, r, s.cfg.Authority+"/oauth2/v2.0/logout", http.StatusSeeOther)
+	// The one address of the portal that the identity service knows.
+	back := url.Values{"post_logout_redirect_uri": {s.cfg.URL + "/auth/callback"}}
+	http.Redirect(w, r, s.cfg.Authority+"/oauth2/v2.0/logout?"+back.Encode(), http.StatusSeeOther)
 }
 
 func clip(s string, n int) string {

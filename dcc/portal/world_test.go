@@ -205,7 +205,7 @@ func (w *world) serveLogin(rw http.ResponseWriter, r *http.Request) {
 	case "/oauth2/v2.0/token":
 		w.serveCode(rw, r)
 	case "/oauth2/v2.0/logout":
-		_, _ = io.WriteString(rw, "signed out")
+		http.Redirect(rw, r, r.Form.Get("post_logout_redirect_uri"), http.StatusFound)
 	default:
 		http.NotFound(rw, r)
 	}

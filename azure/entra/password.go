@@ -106,7 +106,8 @@ const (
 	lockMost    = time.Hour
 	attemptLife = 24 * time.Hour
 	// maxAttempts bounds the names under watch, so that invented names cannot
-	// fill the disk.
+	// fill the disk. Beyond it invented names count as locked; users' names
+	// are always watched.
 	maxAttempts = 10_000
 )
 
@@ -139,7 +140,7 @@ func (s *Server) authenticate(ctx context.Context, name, password string) (user 
 	}
 	// The attempt counts before the hash is computed: of many guesses made at
 	// once no more get through than one after the other.
-	locked, err := s.store.attempt(ctx, account, now)
+	locked, err := s.store.attempt(ctx, account, user != nil, now)
 	switch {
 	case err != nil:
 		return user, err
@@ -196,8 +197,9 @@ func (s *store) locked(ctx context.Context, account string, now time.Time) (bool
 }
 
 // attempt counts one attempt as failed until forgive says otherwise, and
-// reports whether the account was locked meanwhile.
-func (s *store) attempt(ctx context.Context, account string, now time.Time) (locked bool, err error) {
+// reports whether the account was locked meanwhile. known says that the
+// account is a user's.
+func (s *store) attempt(ctx context.Context, account string, known bool, now time.Time) (locked bool, err error) {
 	key := accountKey(account)
 	err = s.inTx(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM entra_attempt WHERE expires < ?`, now.UnixMicro()); err != nil {
@@ -208,10 +210,13 @@ func (s *store) attempt(ctx context.Context, account string, now time.Time) (loc
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		if errors.Is(err, sql.ErrNoRows) {
+		if errors.Is(err, sql.ErrNoRows) && !known {
 			var n int
-			if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM entra_attempt`).Scan(&n); err != nil || n >= maxAttempts {
+			if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM entra_attempt`).Scan(&n); err != nil {
 				return err
+			}
+			if locked = n >= maxAttempts; locked {
+				return nil
 			}
 		}
 		if locked = until > now.UnixMicro(); locked {

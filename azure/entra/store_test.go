@@ -67,3 +67,25 @@ func TestManyGuessesAtOnceAreNoMoreThanOneAfterTheOther(t *testing.T) {
 		t.Errorf("%d of %d guesses were tried, want %d", tried, mob, lockAfter)
 	}
 }
+
+func TestInventedNamesNeitherFillTheDiskNorFreeTheRealOnes(t *testing.T) {
+	db, err := sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "entra.db"), [32]byte{1}, Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	s, ctx, now := &store{db}, t.Context(), time.Unix(1_800_000_000, 0)
+	if _, err := db.Exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+		INSERT INTO entra_attempt (name, failures, locked, expires) SELECT CAST(i AS BLOB), 1, 0, ? FROM n`, maxAttempts, now.Add(time.Hour).UnixMicro()); err != nil {
+		t.Fatal(err)
+	}
+	if locked, err := s.attempt(ctx, "invented", false, now); err != nil || !locked {
+		t.Errorf("one invented name more: got locked=%v, %v", locked, err)
+	}
+	for i := range lockAfter + 1 {
+		locked, err := s.attempt(ctx, "real", true, now)
+		if err != nil || locked != (i == lockAfter) {
+			t.Errorf("attempt %d on a user: got locked=%v, %v", i+1, locked, err)
+		}
+	}
+}

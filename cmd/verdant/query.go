@@ -73,6 +73,11 @@ func newQueryCommand() *cobra.Command {
 
 func (s *session) query(ctx context.Context, workspace, text, timespan string) (queryAnswer, error) {
 	var answer queryAnswer
+	for _, r := range estate.Regions() {
+		if workspace == string(r) { // also where names have a prefix
+			workspace = s.names().Workspace(r)
+		}
+	}
 	client, err := s.client(ctx, "")
 	if err != nil {
 		return answer, err

@@ -88,7 +88,7 @@ func TestNothingThatIsKeptOrLoggedSaysWhoItIsAbout(t *testing.T) {
 			}
 		}
 	}
-	if !strings.Contains(w.log.String(), `"issued":"Vaccination"`) || !strings.Contains(w.log.String(), portal) {
+	if !strings.Contains(w.log.String(), `"issued":"Vaccination"`) || !strings.Contains(w.log.String(), portal) || !strings.Contains(w.log.String(), `"professional":"`+professionalID+`"`) {
 		t.Errorf("log lacks the issue: %s", w.log.String())
 	}
 }

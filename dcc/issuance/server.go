@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"slices"
 	"time"
 
@@ -191,10 +192,22 @@ func (s *Server) guard(rt route.Route, next http.Handler) http.Handler {
 		if err != nil {
 			s.fail(rec, r, err)
 		} else {
+			note(rec, "professional", professional(r))
 			next.ServeHTTP(rec, r)
 		}
 		s.log.Info("request", append([]any{"operation", rt.Name, "status", rec.status, "caller", caller, "ms", s.now().Sub(began).Milliseconds()}, rec.notes...)...)
 	})
+}
+
+var objectID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// professional is the object id of the person for whom the caller asks. What
+// is no object id is not logged: the header is the caller's to fill.
+func professional(r *http.Request) string {
+	if id := r.Header.Get(wire.ProfessionalHeader); objectID.MatchString(id) {
+		return id
+	}
+	return ""
 }
 
 // authorise returns the object id of a caller who may issue.

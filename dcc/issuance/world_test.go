@@ -27,6 +27,7 @@ import (
 	_ "github.com/ncruces/go-sqlite3/driver" // stands in for MySQL
 
 	"verdant/azure/rest"
+	"verdant/dcc/wire"
 	"verdant/hcert"
 	"verdant/trustlist"
 )
@@ -214,6 +215,9 @@ func (r reply) into(t *testing.T, v any) {
 }
 
 // send sends a request; an empty token sends none.
+// professionalID is on whose behalf the test's portal asks.
+const professionalID = "7d3b2c61-5f0a-4a8e-9c1d-0123456789ab"
+
 func (w *world) send(ts *httptest.Server, method, path, token, body string) reply {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), method, ts.URL+path, strings.NewReader(body))
@@ -222,6 +226,7 @@ func (w *world) send(ts *httptest.Server, method, path, token, body string) repl
 	}
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set(wire.ProfessionalHeader, professionalID)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -21,11 +21,6 @@ import (
 	"verdant/hcert/barcode"
 )
 
-// ProfessionalHeader carries the object id of the person on whose behalf a
-// certificate is issued, for the issuance service's record. It is believed
-// only beside the portal's own token.
-const ProfessionalHeader = "X-Professional-Object-Id"
-
 // problem is an answer other than success, in the shape of the member state's
 // services.
 type problem struct {
@@ -62,7 +57,7 @@ func (s *Server) issue(ctx context.Context, payload []byte, professional string)
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(ProfessionalHeader, professional)
+	req.Header.Set(wire.ProfessionalHeader, professional)
 	resp, err := s.deps.HTTP.Do(req)
 	if err != nil {
 		s.log.Error("issuance service", "why", err.Error())

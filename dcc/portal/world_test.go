@@ -249,7 +249,7 @@ func (w *world) serveIssuance(rw http.ResponseWriter, r *http.Request) {
 		http.NotFound(rw, r)
 		return
 	}
-	got := received{professional: r.Header.Get(ProfessionalHeader), authorization: r.Header.Get("Authorization")}
+	got := received{professional: r.Header.Get(wire.ProfessionalHeader), authorization: r.Header.Get("Authorization")}
 	_ = json.Unmarshal(payload, &got.payload)
 	w.mu.Lock()
 	w.requests = append(w.requests, got)

@@ -11,6 +11,11 @@ const (
 	Recovery    GreenCertificateType = "Recovery"
 )
 
+// ProfessionalHeader carries the object id of the person on whose behalf the
+// portal has a certificate issued, for the issuance service's record. It is
+// believed only beside the portal's own token.
+const ProfessionalHeader = "X-Professional-Object-Id"
+
 // Issued answers PUT /dgci/issue.
 type Issued struct {
 	DGCI string `json:"dgci"`

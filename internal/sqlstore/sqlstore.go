@@ -32,7 +32,6 @@ import (
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/driver"
-	_ "github.com/ncruces/go-sqlite3/vfs/adiantum" // the encrypting VFS registers itself
 
 	"verdant/internal/durable"
 )
@@ -100,14 +99,15 @@ func connect(ctx context.Context, path string, key [32]byte) (*sqlite3.Conn, err
 // Full reports whether err says that the disk is full. The statement that got
 // it changed nothing, and what was committed before is still there.
 func Full(err error) bool {
-	return errors.Is(err, sqlite3.FULL) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, sqlite3.FULL) || errors.Is(err, sqlite3.IOERR_SHMSIZE) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // uri names the database for SQLite, which knows %20 but not + for a space.
 // The key is not in it: URI parameters stay readable for as long as the
 // connection lives.
 func uri(path string) string {
-	query := url.Values{"vfs": {"adiantum"}, "modeof": {path}}.Encode()
+	register()
+	query := url.Values{"vfs": {vfsName}, "modeof": {path}}.Encode()
 	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: strings.ReplaceAll(query, "+", "%20")}
 	return u.String()
 }

@@ -179,7 +179,7 @@ func (e *auditEvent) row() telemetry.Row {
 		"TimeGenerated": e.Time, "OperationName": e.OperationName, "OperationVersion": e.OperationVersion,
 		"ResultType": e.ResultType, "ResultSignature": e.ResultSignature, "ResultDescription": e.ResultDescription,
 		"HttpStatusCode": int64(p.HTTPStatusCode), "DurationMs": e.DurationMs, "CallerIpAddress": e.CallerIPAddress, "CorrelationId": e.CorrelationID,
-		"Identity": map[string]any{"claim": e.Identity.Claim}, "RequestUri": p.RequestURI, "Id": p.ID, "ClientInfo": p.ClientInfo,
+		"RequestUri": p.RequestURI, "Id": p.ID, "ClientInfo": p.ClientInfo,
 		"Algorithm": p.Algorithm, "Tlsversion": p.TLSVersion, "IsAddressAuthorized": p.AddressAuthorized, "AddressAuthorizationType": p.AddressKind,
 		"AppliedAssignmentId": p.AssignmentID, "IsAccessPolicyMatch": false,
 		"Properties":   map[string]any{"privateEndpoint": p.PrivateEndpoint, "vnet": p.VNet},
@@ -188,8 +188,17 @@ func (e *auditEvent) row() telemetry.Row {
 	if p.RbacChecked {
 		row["IsRbacAuthorized"] = p.RbacAuthorized
 	}
+	if len(e.Identity.Claim) > 0 {
+		row["Identity"] = map[string]any{"claim": e.Identity.Claim}
+	}
 	if p.Key != nil {
-		row["KeyProperties"] = map[string]any{"type": p.Key.Type, "size": p.Key.Size, "curve": p.Key.Curve}
+		properties := map[string]any{"type": p.Key.Type}
+		if p.Key.Curve != "" {
+			properties["curve"] = p.Key.Curve
+		} else {
+			properties["size"] = p.Key.Size
+		}
+		row["KeyProperties"] = properties
 	}
 	return row
 }

@@ -124,7 +124,7 @@ func (b *binder) unsupported(at node, format string, args ...any) {
 func (b *binder) enter(at node) {
 	b.depth++
 	b.bound++
-	if b.depth > 4*maxNesting {
+	if b.depth > 10*maxNesting {
 		b.fail(at, LimitExceeded, "the query is nested too deeply")
 	}
 	if b.bound > maxBound {
@@ -156,7 +156,7 @@ func (b *binder) let(s *letStmt) {
 // scalar.
 func (b *binder) letValue(x node) binding {
 	if b.isTable(x) {
-		return &tableBinding{b.table(x)}
+		return &tableBinding{&aliasRel{in: b.table(x)}}
 	}
 	return &scalarBinding{e: b.expr(x)}
 }

@@ -4,6 +4,8 @@ package kql
 // constants.
 type expr interface {
 	typ() Type
+	// operands are the expressions below, all of them.
+	operands() []expr
 	// eval computes the expression for every row of the batch. The vector may
 	// be single-valued. It bails on a runtime error.
 	eval(x *exec, b *Batch) *Vector
@@ -15,11 +17,13 @@ type colExpr struct {
 }
 
 func (e *colExpr) typ() Type                      { return e.t }
+func (e *colExpr) operands() []expr               { return nil }
 func (e *colExpr) eval(_ *exec, b *Batch) *Vector { return b.Columns[e.idx] }
 
 type constExpr struct{ v val }
 
 func (e *constExpr) typ() Type                      { return e.v.t }
+func (e *constExpr) operands() []expr               { return nil }
 func (e *constExpr) eval(_ *exec, b *Batch) *Vector { return constVector(e.v, b.n) }
 
 // onceExpr is a subquery's scalar: computed at the first use in a run.
@@ -28,7 +32,9 @@ type onceExpr struct {
 	get func(x *exec) val
 }
 
-func (e *onceExpr) typ() Type { return e.t }
+func (e *onceExpr) typ() Type        { return e.t }
+func (e *onceExpr) operands() []expr { return nil }
+
 func (e *onceExpr) eval(x *exec, b *Batch) *Vector {
 	return constVector(x.once(e), b.n)
 }
@@ -46,7 +52,8 @@ type callExpr struct {
 	volatile bool // differs from row to row with the same arguments
 }
 
-func (e *callExpr) typ() Type { return e.t }
+func (e *callExpr) typ() Type        { return e.t }
+func (e *callExpr) operands() []expr { return e.args }
 
 func (e *callExpr) eval(x *exec, b *Batch) *Vector {
 	vs := make([]*Vector, len(e.args))
@@ -72,11 +79,19 @@ func (e *callExpr) eval(x *exec, b *Batch) *Vector {
 	}
 	out := newVector(e.t, b.n)
 	buf := make([]val, len(vs))
+	var built int64
 	for i := range b.n {
 		if i&1023 == 0 {
 			x.check()
 		}
-		out.set(i, e.row(x, vs, buf, i))
+		v := e.row(x, vs, buf, i)
+		if list, ok := v.d.([]any); ok {
+			built += 16 * int64(len(list))
+		}
+		if built += int64(len(v.s)); built > x.limits.MaxBytes {
+			x.fail("%s builds more than %d bytes in one batch of rows", e.name, x.limits.MaxBytes)
+		}
+		out.set(i, v)
 	}
 	return out
 }
@@ -120,7 +135,8 @@ type castExpr struct {
 	x expr
 }
 
-func (e *castExpr) typ() Type { return e.t }
+func (e *castExpr) typ() Type        { return e.t }
+func (e *castExpr) operands() []expr { return []expr{e.x} }
 
 func (e *castExpr) eval(x *exec, b *Batch) *Vector {
 	v := e.x.eval(x, b)
@@ -164,62 +180,28 @@ func isConst(e expr) bool {
 	switch e := e.(type) {
 	case *constExpr, *onceExpr:
 		return true
-	case *castExpr:
-		return isConst(e.x)
-	case *binExpr:
-		return isConst(e.x)
+	case *colExpr, *windowExpr, *tableInExpr, *binAxisExpr:
+		return false
 	case *callExpr:
 		if e.volatile {
 			return false
 		}
-		for _, a := range e.args {
-			if !isConst(a) {
-				return false
-			}
-		}
-		return true
-	case *arithExpr:
-		return isConst(e.l) && isConst(e.r)
-	case *compareExpr:
-		return isConst(e.l) && isConst(e.r)
-	case *logicExpr:
-		return isConst(e.l) && isConst(e.r)
 	}
-	return false
+	for _, o := range e.operands() {
+		if !isConst(o) {
+			return false
+		}
+	}
+	return true
 }
 
 // walkColumns calls fn for every column that the expression reads.
 func walkColumns(e expr, fn func(int)) {
-	switch e := e.(type) {
-	case *colExpr:
-		fn(e.idx)
-	case *castExpr:
-		walkColumns(e.x, fn)
-	case *binExpr:
-		walkColumns(e.x, fn)
-	case *callExpr:
-		for _, a := range e.args {
-			walkColumns(a, fn)
-		}
-	case *arithExpr:
-		walkColumns(e.l, fn)
-		walkColumns(e.r, fn)
-	case *compareExpr:
-		walkColumns(e.l, fn)
-		walkColumns(e.r, fn)
-	case *logicExpr:
-		walkColumns(e.l, fn)
-		walkColumns(e.r, fn)
-	case *branchExpr:
-		for _, a := range e.args {
-			walkColumns(a, fn)
-		}
-	case *tableInExpr:
-		walkColumns(e.x, fn)
-	case *windowExpr:
-		for _, a := range e.args {
-			walkColumns(a, fn)
-		}
+	if c, ok := e.(*colExpr); ok {
+		fn(c.idx)
+	}
+	for _, o := range e.operands() {
+		walkColumns(o, fn)
 	}
 }
 

@@ -10,7 +10,8 @@ type arithExpr struct {
 	l, r expr
 }
 
-func (e *arithExpr) typ() Type { return e.t }
+func (e *arithExpr) typ() Type        { return e.t }
+func (e *arithExpr) operands() []expr { return []expr{e.l, e.r} }
 
 func (e *arithExpr) eval(x *exec, b *Batch) *Vector {
 	l, r := e.l.eval(x, b), e.r.eval(x, b)

@@ -40,7 +40,8 @@ type compareExpr struct {
 	l, r expr
 }
 
-func (e *compareExpr) typ() Type { return Bool }
+func (e *compareExpr) typ() Type        { return Bool }
+func (e *compareExpr) operands() []expr { return []expr{e.l, e.r} }
 
 func (e *compareExpr) eval(x *exec, b *Batch) *Vector {
 	l, r := e.l.eval(x, b), e.r.eval(x, b)

@@ -199,7 +199,8 @@ type tableInExpr struct {
 	in  rel
 }
 
-func (e *tableInExpr) typ() Type { return Bool }
+func (e *tableInExpr) typ() Type        { return Bool }
+func (e *tableInExpr) operands() []expr { return []expr{e.x} }
 
 func (e *tableInExpr) eval(x *exec, b *Batch) *Vector {
 	set := x.sets[e]

@@ -6,7 +6,8 @@ type logicExpr struct {
 	l, r expr
 }
 
-func (e *logicExpr) typ() Type { return Bool }
+func (e *logicExpr) typ() Type        { return Bool }
+func (e *logicExpr) operands() []expr { return []expr{e.l, e.r} }
 
 func (e *logicExpr) eval(x *exec, b *Batch) *Vector {
 	l := e.l.eval(x, b)
@@ -58,7 +59,8 @@ type branchExpr struct {
 	args []expr
 }
 
-func (e *branchExpr) typ() Type { return e.t }
+func (e *branchExpr) typ() Type        { return e.t }
+func (e *branchExpr) operands() []expr { return e.args }
 
 func (e *branchExpr) eval(x *exec, b *Batch) *Vector {
 	n := len(e.args)

@@ -22,16 +22,59 @@ func (b *binder) stringOp(n *binaryNode, op string, l, r expr) expr {
 	if op == "containscs" {
 		op = "contains_cs"
 	}
-	var match func(x *exec, s, t string) bool
 	if c, ok := r.(*constExpr); ok {
 		test := b.constMatcher(n, op, c.v.s)
-		match = func(_ *exec, s, _ string) bool { return test(s) }
-	} else {
-		match = b.matcher(n, op)
+		if isLiteral(l) {
+			return &constExpr{boolVal(test(l.(*constExpr).v.s) != not)}
+		}
+		return &matchExpr{x: l, not: not, test: test}
 	}
+	match := b.matcher(n, op)
 	return &callExpr{name: op, t: Bool, args: []expr{l, r}, fn: func(x *exec, a []val) val {
 		return boolVal(match(x, a[0].s, a[1].s) != not)
 	}}
+}
+
+// matchExpr tests a string against a constant: once for every distinct string
+// where the column is a dictionary.
+type matchExpr struct {
+	x    expr
+	not  bool
+	test func(string) bool
+}
+
+func (e *matchExpr) typ() Type        { return Bool }
+func (e *matchExpr) operands() []expr { return []expr{e.x} }
+
+func (e *matchExpr) eval(x *exec, b *Batch) *Vector {
+	v := e.x.eval(x, b)
+	if v.single {
+		if b.n == 0 {
+			return newVector(Bool, 0)
+		}
+		return constVector(boolVal(e.test(v.str(0)) != e.not), b.n)
+	}
+	out := newVector(Bool, b.n)
+	if v.codes == nil {
+		for i, s := range v.strs {
+			if i&1023 == 0 {
+				x.check()
+			}
+			out.bools[i] = e.test(s) != e.not
+		}
+		return out
+	}
+	verdict := make([]int8, len(v.strs))
+	for i, c := range v.codes {
+		if verdict[c] == 0 {
+			verdict[c] = -1
+			if e.test(v.strs[c]) != e.not {
+				verdict[c] = 1
+			}
+		}
+		out.bools[i] = verdict[c] > 0
+	}
+	return out
 }
 
 func (b *binder) stringOperand(n node, e expr) expr {
@@ -59,9 +102,16 @@ func (b *binder) constMatcher(n node, op, t string) func(string) bool {
 		return re.MatchString
 	case "has":
 		t = foldCase(t)
+		if isASCII(t) {
+			// A string that lacks the bytes, in any case, needs no folding.
+			return func(s string) bool { return indexFold(s, t) >= 0 && hasTerm(foldCase(s), t, true, true) }
+		}
 		return func(s string) bool { return hasTerm(foldCase(s), t, true, true) }
 	case "contains":
 		t = foldCase(t)
+		if isASCII(t) {
+			return func(s string) bool { return indexFold(s, t) >= 0 }
+		}
 		return func(s string) bool { return strings.Contains(foldCase(s), t) }
 	}
 	f := b.matcher(n, op)
@@ -118,6 +168,69 @@ func foldCase(s string) string {
 		}
 	}
 	return s
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// indexFold finds an ASCII text, given in lower case, in s in any case. Letters
+// beyond ASCII that fold to ASCII (the Kelvin sign, the long s) are compared
+// after folding.
+func indexFold(s, t string) int {
+	if t == "" {
+		return 0
+	}
+	lower := t[0]
+	upper := lower
+	if lower >= 'a' && lower <= 'z' {
+		upper -= 'a' - 'A'
+	}
+	for i := 0; i+len(t) <= len(s); {
+		j := strings.IndexByte(s[i:], lower)
+		if upper != lower {
+			if k := strings.IndexByte(s[i:max(i, min(len(s), i+jOr(j, len(s)-i)))], upper); k >= 0 {
+				j = k
+			}
+		}
+		if j < 0 {
+			break
+		}
+		i += j
+		if i+len(t) <= len(s) && equalFoldASCII(s[i:i+len(t)], t) {
+			return i
+		}
+		i++
+	}
+	if !isASCII(s) {
+		return strings.Index(strings.ToLower(s), t)
+	}
+	return -1
+}
+
+func jOr(j, n int) int {
+	if j < 0 {
+		return n
+	}
+	return j
+}
+
+func equalFoldASCII(s, lower string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // hasTerm finds t in s as a whole run of letters and digits: with left, no

@@ -93,7 +93,8 @@ type binExpr struct {
 	t    Type
 }
 
-func (e *binExpr) typ() Type { return e.t }
+func (e *binExpr) typ() Type        { return e.t }
+func (e *binExpr) operands() []expr { return []expr{e.x} }
 
 func (e *binExpr) eval(x *exec, b *Batch) *Vector {
 	v := e.x.eval(x, b)

@@ -181,7 +181,8 @@ func (o *makeSeriesOp) bounds(b *binder, r *seriesRel) {
 // bounds are set at the start of a run.
 type binAxisExpr struct{ x expr }
 
-func (e *binAxisExpr) typ() Type { return Long }
+func (e *binAxisExpr) typ() Type        { return Long }
+func (e *binAxisExpr) operands() []expr { return []expr{e.x} }
 
 func (e *binAxisExpr) eval(x *exec, b *Batch) *Vector {
 	ax := x.axes[e]

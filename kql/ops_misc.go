@@ -35,7 +35,7 @@ func (o *getschemaOp) bind(b *binder, in rel) rel {
 	for i, c := range in.schema() {
 		build.appendVals([]val{strVal(c.Name), longVal(int64(i)), strVal(dataType(c.Type)), strVal(c.Type.String())})
 	}
-	return &valuesRel{cols, build.Batch()}
+	return &valuesRel{cols: cols, batch: build.Batch()}
 }
 
 func dataType(t Type) string {

@@ -118,18 +118,89 @@ func (r *cacheRel) run(x *exec) iter.Seq[*Batch] {
 	}
 }
 
-// valuesRel is rows that the query itself holds: datatable.
+// aliasRel is a table that let names. Several operators may read it, so it
+// passes a need on only when it is new: a chain of lets that each read the one
+// before twice would otherwise be walked exponentially often.
+type aliasRel struct {
+	in   rel
+	need []bool
+	seen bool
+}
+
+func (r *aliasRel) schema() Schema { return r.in.schema() }
+
+func (r *aliasRel) prune(need []bool) {
+	if r.need == nil {
+		r.need = make([]bool, len(need))
+	}
+	grown := !r.seen
+	r.seen = true
+	for i, n := range need {
+		if n && !r.need[i] {
+			r.need[i], grown = true, true
+		}
+	}
+	if grown {
+		r.in.prune(r.need)
+	}
+}
+
+func (r *aliasRel) run(x *exec) iter.Seq[*Batch] {
+	return func(yield func(*Batch) bool) {
+		x.check()
+		for b := range r.in.run(x) {
+			if !yield(b) {
+				return
+			}
+		}
+	}
+}
+
+// plainScan is the scan below an alias with nothing but filters between, or
+// nil.
+func (r *aliasRel) plainScan() rel {
+	for in := r.in; ; {
+		switch f := in.(type) {
+		case *scanRel:
+			return r.in
+		case *filterRel:
+			in = f.in
+		default:
+			return nil
+		}
+	}
+}
+
+// valuesRel is rows that the query itself holds: datatable. It hands out only
+// the columns that were asked for, as a scan does.
 type valuesRel struct {
 	cols  Schema
 	batch *Batch
+	need  []bool
 }
 
 func (r *valuesRel) schema() Schema { return r.cols }
-func (r *valuesRel) prune([]bool)   {}
-func (r *valuesRel) run(*exec) iter.Seq[*Batch] {
+
+func (r *valuesRel) prune(need []bool) {
+	if r.need == nil {
+		r.need = make([]bool, len(r.cols))
+	}
+	for i, n := range need {
+		r.need[i] = r.need[i] || n
+	}
+}
+
+func (r *valuesRel) run(x *exec) iter.Seq[*Batch] {
 	return func(yield func(*Batch) bool) {
-		for lo := 0; lo < r.batch.n; lo += batchRows {
-			if !yield(r.batch.slice(lo, min(lo+batchRows, r.batch.n))) {
+		x.check()
+		asked := &Batch{Columns: make([]*Vector, len(r.cols)), n: r.batch.n}
+		for i, n := range r.need {
+			if n {
+				asked.Columns[i] = r.batch.Columns[i]
+			}
+		}
+		for lo := 0; lo < asked.n; lo += batchRows {
+			if !yield(asked.slice(lo, min(lo+batchRows, asked.n))) {
 				return
 			}
 		}

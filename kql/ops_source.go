@@ -195,7 +195,7 @@ func (o *datatableOp) bind(b *binder, _ rel) rel {
 			}
 		}
 	})
-	return &valuesRel{o.cols, build.Batch()}
+	return &valuesRel{cols: o.cols, batch: build.Batch()}
 }
 
 type externaldataOp struct {
@@ -230,5 +230,5 @@ func readExternaldata(p *parser, o opBase) operator {
 
 func (o *externaldataOp) bind(b *binder, _ rel) rel {
 	b.unsupported(o, "externaldata is refused: this engine reads no address outside the estate")
-	return &valuesRel{o.cols, NewBuilder(o.cols).Batch()}
+	return &valuesRel{cols: o.cols, batch: NewBuilder(o.cols).Batch()}
 }

@@ -143,6 +143,8 @@ func sourceName(r rel) string {
 		return r.name
 	case *filterRel:
 		return sourceName(r.in)
+	case *aliasRel:
+		return sourceName(r.in)
 	}
 	return ""
 }

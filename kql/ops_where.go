@@ -96,6 +96,10 @@ func pushBounds(in rel, cond expr) rel {
 			c.to = to
 		}
 		return &c
+	case *aliasRel:
+		if below := in.plainScan(); below != nil {
+			return pushBounds(below, cond)
+		}
 	case *filterRel:
 		if in.window {
 			return in
@@ -170,6 +174,8 @@ func isSerialized(r rel) bool {
 	case *takeRel:
 		return isSerialized(r.in)
 	case *renderRel:
+		return isSerialized(r.in)
+	case *aliasRel:
 		return isSerialized(r.in)
 	}
 	return false

@@ -83,7 +83,7 @@ func (x *exec) check() {
 	if err := x.ctx.Err(); err != nil {
 		e := plainError(Cancelled, "the query was cancelled")
 		if errors.Is(err, context.DeadlineExceeded) {
-			e = plainError(Cancelled, "the query ran out of time (%s)", x.limits.Timeout)
+			e = plainError(Cancelled, "the query ran out of time")
 		}
 		e.cause = err
 		panic(bail{e})
@@ -128,7 +128,7 @@ func (x *exec) collect(r rel) *Batch {
 
 // Run evaluates the plan. The error is an *Error: LimitExceeded, RuntimeError,
 // Cancelled, or what a Table returned, wrapped.
-func (p *Plan) Run(ctx context.Context, limits Limits) (res *Result, err error) {
+func (p *Plan) Run(ctx context.Context, limits Limits) (*Result, error) {
 	if p.refusal != nil {
 		return nil, p.refusal
 	}
@@ -143,9 +143,16 @@ func (p *Plan) Run(ctx context.Context, limits Limits) (res *Result, err error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, limits.Timeout)
 	defer cancel()
+	var out Result
 	x := &exec{ctx: ctx, limits: limits, scalars: map[*onceExpr]val{}, tables: map[*cacheRel][]*Batch{}, sets: map[*tableInExpr]*valueSet{}, feeds: map[*feedRel][]*Batch{}, axes: map[*binAxisExpr]axisBounds{}}
+	if err := p.fill(x, &out); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+func (p *Plan) fill(x *exec, res *Result) (err error) {
 	defer recoverBail(p.text, &err)
-	res = &Result{}
 	for i, r := range p.results {
 		t := ResultTable{Name: resultName(i), Columns: r.schema().clone()}
 		for b := range r.run(x) {
@@ -154,8 +161,8 @@ func (p *Plan) Run(ctx context.Context, limits Limits) (res *Result, err error) 
 				continue
 			}
 			t.rows += b.n
-			if int64(t.rows) > limits.MaxRows {
-				return nil, plainError(LimitExceeded, "the result has more than %d rows; add take, top, summarize or a narrower filter", limits.MaxRows)
+			if int64(t.rows) > x.limits.MaxRows {
+				return plainError(LimitExceeded, "the result has more than %d rows; add take, top, summarize or a narrower filter", x.limits.MaxRows)
 			}
 			x.hold(b.size())
 			t.batches = append(t.batches, b)
@@ -165,7 +172,7 @@ func (p *Plan) Run(ctx context.Context, limits Limits) (res *Result, err error) 
 			res.Render = p.renders[i]
 		}
 	}
-	return res, nil
+	return nil
 }
 
 func resultName(i int) string {

@@ -1,5 +1,7 @@
 package kql
 
+import "slices"
+
 // windowExpr is a function that reads other rows: prev, next, row_number and
 // their like. The operator that holds one evaluates it over the whole input in
 // one batch.
@@ -9,7 +11,8 @@ type windowExpr struct {
 	args []expr
 }
 
-func (e *windowExpr) typ() Type { return e.t }
+func (e *windowExpr) typ() Type        { return e.t }
+func (e *windowExpr) operands() []expr { return e.args }
 
 func isWindowFunction(name string) bool {
 	switch name {
@@ -20,36 +23,10 @@ func isWindowFunction(name string) bool {
 }
 
 func hasWindow(e expr) bool {
-	switch e := e.(type) {
-	case *windowExpr:
+	if _, ok := e.(*windowExpr); ok {
 		return true
-	case *castExpr:
-		return hasWindow(e.x)
-	case *binExpr:
-		return hasWindow(e.x)
-	case *callExpr:
-		return anyWindow(e.args)
-	case *branchExpr:
-		return anyWindow(e.args)
-	case *arithExpr:
-		return hasWindow(e.l) || hasWindow(e.r)
-	case *compareExpr:
-		return hasWindow(e.l) || hasWindow(e.r)
-	case *logicExpr:
-		return hasWindow(e.l) || hasWindow(e.r)
-	case *tableInExpr:
-		return hasWindow(e.x)
 	}
-	return false
-}
-
-func anyWindow(es []expr) bool {
-	for _, e := range es {
-		if hasWindow(e) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(e.operands(), hasWindow)
 }
 
 func (b *binder) windowCall(n *callNode, args []expr, ret Type) expr {

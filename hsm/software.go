@@ -34,7 +34,8 @@ const (
 // Software is a Token of sealed files: one file a key, AES-256-GCM under the
 // root key with the key's id as associated data, written and fsynced (file and
 // directory) before the key is acknowledged. It opens in constant time and
-// parses a key on its first use. Whoever has the root key and the directory
+// parses a key on its first use. Delete removes the file; blocks that the file
+// system leaves behind are sealed. Whoever has the root key and the directory
 // has the keys: it is as safe as the place where the root key is kept.
 type Software struct {
 	files *sealfile.Dir

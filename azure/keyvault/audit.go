@@ -3,7 +3,6 @@ package keyvault
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -70,10 +69,11 @@ func (s *Server) record(ctx context.Context, c *call, r *http.Request) error {
 	if status == 0 {
 		status = http.StatusOK
 	}
+	version := apiVersion(r.URL.RawQuery)
 	e := auditEvent{Time: c.start.UTC(), Category: "AuditEvent", ResourceID: strings.ToUpper(s.cfg.ResourceID), OperationName: c.op,
-		OperationVersion: apiVersion(r.URL.RawQuery), ResultType: "Success", ResultSignature: http.StatusText(status),
+		OperationVersion: version, ResultType: "Success", ResultSignature: http.StatusText(status),
 		DurationMs: s.now().Sub(c.start).Milliseconds(), CallerIPAddress: c.source(r.RemoteAddr), CorrelationID: c.id,
-		Properties: auditProperties{ClientInfo: shorten(r.UserAgent()), RequestURI: s.requestURI(r), ID: c.objectID, HTTPStatusCode: status,
+		Properties: auditProperties{ClientInfo: shorten(r.UserAgent()), RequestURI: s.requestURI(r, version), ID: c.objectID, HTTPStatusCode: status,
 			Algorithm: c.algorithm, TLSVersion: tlsVersion(r.TLS), AddressAuthorized: c.network, AddressKind: c.addressKind(),
 			RbacChecked: c.checked, RbacAuthorized: c.decision.Allowed, AssignmentID: c.decision.AssignmentID,
 			PrivateEndpoint: c.info.PrivateEndpoint, VNet: c.info.VNet, Key: c.key}}
@@ -96,7 +96,10 @@ func (s *Server) record(ctx context.Context, c *call, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("encode the audit record: %w", err)
 	}
-	_, err = s.audit.Append(ctx, data)
+	seq, err := s.audit.Append(ctx, data)
+	if err == nil {
+		s.recent.put(seq, &e)
+	}
 	return err
 }
 
@@ -126,14 +129,14 @@ func (c *call) addressKind() string {
 }
 
 // requestURI is the address asked for, with no parameter but the api-version.
-func (s *Server) requestURI(r *http.Request) string {
+func (s *Server) requestURI(r *http.Request, version string) string {
 	path, _ := normalise(r.URL.Path)
 	uri := "https://" + s.host + (&url.URL{Path: path}).EscapedPath()
 	if len(uri) > 512 {
 		uri = uri[:512]
 	}
-	if v := apiVersion(r.URL.RawQuery); v != "" {
-		uri += "?api-version=" + v
+	if version != "" {
+		uri += "?api-version=" + version
 	}
 	return uri
 }
@@ -201,89 +204,4 @@ func (e *auditEvent) row() telemetry.Row {
 		row["KeyProperties"] = properties
 	}
 	return row
-}
-
-const (
-	forwardBatch = 1000
-	// gather is how long the forwarder lets records come together: a batch
-	// costs the sink and the store one write each.
-	gather     = 50 * time.Millisecond
-	retryAfter = 2 * time.Second
-)
-
-var errBatchFull = errors.New("batch is full")
-
-// forward sends the journal's records to the sink, in order and at least
-// once: the cursor moves after the sink has acknowledged. What is away for now
-// is tried again; nothing is lost, the records stay in the journal. It ends
-// with ctx.
-func (s *Server) forward(ctx context.Context) error {
-	var cursor uint64
-	for known := false; ctx.Err() == nil; {
-		var err error
-		if !known {
-			cursor, err = s.store.Cursor(ctx)
-			known = err == nil
-		}
-		if err == nil {
-			err = s.audit.Wait(ctx, cursor)
-		}
-		if err == nil {
-			wait(ctx, gather)
-		}
-		for full := true; full && err == nil; {
-			cursor, full, err = s.forwardFrom(ctx, cursor)
-		}
-		if err != nil && ctx.Err() == nil {
-			wait(ctx, retryAfter)
-		}
-	}
-	return nil
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-}
-
-// forwardFrom sends up to a batch of the records after cursor, and returns the
-// new cursor and whether the batch was full.
-func (s *Server) forwardFrom(ctx context.Context, cursor uint64) (last uint64, full bool, err error) {
-	var rows []telemetry.Row
-	seen := 0
-	last = cursor
-	mine := strings.ToUpper(s.cfg.ResourceID)
-	err = s.audit.Read(ctx, cursor+1, func(seq uint64, record []byte) error {
-		if seen == forwardBatch {
-			return errBatchFull
-		}
-		var e auditEvent
-		if err := json.Unmarshal(record, &e); err != nil {
-			return fmt.Errorf("audit record %d: %w", seq, err)
-		}
-		if e.ResourceID == mine { // the journal may be shared by vaults
-			rows = append(rows, e.row())
-		}
-		last, seen = seq, seen+1
-		return nil
-	})
-	full = errors.Is(err, errBatchFull)
-	if err != nil && !full {
-		return cursor, false, err
-	}
-	if len(rows) > 0 {
-		if err := s.sink.Emit(ctx, Table, rows...); err != nil {
-			return cursor, false, err
-		}
-	}
-	if last == cursor {
-		return cursor, false, nil
-	}
-	// The sink has the rows: an end of ctx must not make them come again, and
-	// a store that refuses must not either, as long as this server runs.
-	return last, full, s.store.SetCursor(context.WithoutCancel(ctx), last)
 }

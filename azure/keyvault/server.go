@@ -125,6 +125,7 @@ type Server struct {
 	now    func() time.Time
 	born   time.Time
 	cache  *cache
+	recent recent
 	mux    *http.ServeMux
 	routes []route.Route
 

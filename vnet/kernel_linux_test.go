@@ -55,6 +55,7 @@ type view struct {
 	Read, Write map[string]string
 	// Forbidden tells what came of calls that need a capability.
 	Forbidden map[string]string
+	Vsock     string
 	Routes    int
 	FDs       []string
 }
@@ -106,7 +107,15 @@ func inspect(paths []string) view {
 	v.Forbidden["raw socket"] = said(raw)
 	v.Forbidden["mount"] = said(unix.Mount("none", "/tmp", "tmpfs", 0, ""))
 	v.Forbidden["network namespace"] = said(unix.Unshare(unix.CLONE_NEWNET))
-	v.Forbidden["kill the supervisor"] = said(unix.Kill(os.Getppid(), 0))
+	child, _, errno := unix.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if errno == 0 && child == 0 {
+		_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+	v.Forbidden["user namespace by clone"] = said(errno)
+	v.Forbidden["user namespace"] = said(unix.Unshare(unix.CLONE_NEWUSER))
+	v.Forbidden["keys of other pods"] = said(func() error { _, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_USER_KEYRING, true); return err }())
+	_, vsock := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0)
+	v.Vsock = said(vsock)
 	v.Forbidden["chroot"] = said(unix.Chroot("/tmp"))
 	return v
 }
@@ -162,12 +171,12 @@ func TestAPodHoldsNoPrivilegeAndSeesOnlyItsOwn(t *testing.T) {
 			}
 		}
 		for what, said := range got.Forbidden {
-			if what == "kill the supervisor" {
-				continue // its parent is outside the pid namespace: pid 0, its own group
-			}
 			if !strings.Contains(said, "not permitted") {
 				t.Errorf("%s: %s", what, said)
 			}
+		}
+		if got.Vsock != unix.EAFNOSUPPORT.Error() {
+			t.Errorf("a socket to the hypervisor: %s", got.Vsock)
 		}
 		for path, want := range map[string]string{hidden: "no such file", shown: "content", "/etc/shadow": "no such file"} {
 			if !strings.Contains(got.Read[path], want) {
@@ -190,6 +199,9 @@ func TestAPodHoldsNoPrivilegeAndSeesOnlyItsOwn(t *testing.T) {
 		cmd := vnettest.Command("inspect", hidden)
 		if err := json.Unmarshal(w.Output(t, pod.Exec, cmd), &operator); err != nil {
 			t.Fatal(err)
+		}
+		if operator.Vsock != got.Vsock {
+			t.Errorf("an operator's command opens a socket to the hypervisor: %s", operator.Vsock)
 		}
 		if operator.Read[hidden] != "content" || operator.Resolv != got.Resolv || operator.Status["CapEff"] != "0000000000000000" {
 			t.Errorf("an operator's command sees %q, resolv.conf %q, capabilities %s", operator.Read[hidden], operator.Resolv, operator.Status["CapEff"])

@@ -164,6 +164,3 @@ func (kp *kernelPod) start(cmd Command, sealed bool, _ <-chan struct{}) (*exec.C
 	}
 	return c, nil
 }
-
-// podLimits says what pods of the kernel drivers lack on this machine.
-func podLimits() []string { return nil }

@@ -108,6 +108,9 @@ func (o initOrder) become() error {
 	if err := dropPrivileges(); err != nil {
 		return err
 	}
+	if err := filterCalls(o.Sealed); err != nil {
+		return err
+	}
 	argv := append([]string{path}, o.Args...)
 	if o.Path == "" {
 		argv[0] = filepath.Base(o.Self)

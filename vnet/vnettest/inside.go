@@ -15,6 +15,11 @@ import (
 // insideEnv tells a test binary that it runs as a supervisor of that driver.
 const insideEnv = "VERDANT_VNETTEST_INSIDE"
 
+// RequireEnv is set where the kernel drivers are known to work, as in CI: a
+// driver that does not is then a failure. Without it a broken driver looks like
+// a machine without namespaces, and its tests are skipped.
+const RequireEnv = "VERDANT_REQUIRE_NAMESPACES"
+
 // Inside runs body where the driver can be opened: for a kernel driver in this
 // test binary started again in namespaces of its own, for just the test t. It
 // skips, with the reason, where the driver does not work.
@@ -28,6 +33,9 @@ func Inside(t *testing.T, d vnet.Driver, body func(t *testing.T)) {
 		t.Skipf("runs inside %s only", d)
 	}
 	found, err := vnet.Choose(t.Context(), string(d))
+	if err != nil && os.Getenv(RequireEnv) != "" && (d != vnet.Root || os.Geteuid() == 0) {
+		t.Fatalf("%v; %s forbids to skip", err, RequireEnv)
+	}
 	if err != nil {
 		t.Skip(err)
 	}

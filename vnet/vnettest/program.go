@@ -54,8 +54,11 @@ func Main(m *testing.M, own map[string]Program) {
 	os.Exit(0)
 }
 
-// Env is the environment in which the test binary becomes a program.
-func Env(program string) []string { return []string{programEnv + "=" + program} }
+// Env is the environment in which the test binary becomes a program. Under the
+// race detector a process would otherwise rest for a second before it ends.
+func Env(program string) []string {
+	return []string{programEnv + "=" + program, "GORACE=atexit_sleep_ms=0"}
+}
 
 // Command runs a program in a pod.
 func Command(program string, args ...string) vnet.Command {

@@ -79,7 +79,7 @@ func newRootCommand() *cobra.Command {
 	})
 	root.AddCommand(
 		newUpCommand(), newDemoCommand(), newStatusCommand(), newDownCommand(), newLogsCommand(),
-		newCertCommand(), newExecCommand(), newRestCommand(), newQueryCommand(),
+		newCertCommand(), newExecCommand(), newRestCommand(), newQueryCommand(), newKQLCommand(),
 		newBenchCommand(),
 	)
 	root.AddCommand(newProcessCommands()...)

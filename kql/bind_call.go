@@ -119,6 +119,13 @@ func (b *binder) scalarCall(n *callNode, sigs *signatures, args []expr, types []
 			}
 		}
 	}
+	if sig.ret == "C" && common == Real && !b.opt.SchemaOnly {
+		for i, p := range params {
+			if (p.kind == 'C' || p.kind == 'K') && types[i].isInteger() {
+				b.fail(n, SemanticError, "the values of %s have types %s and real; convert them to one type", n.name, types[i])
+			}
+		}
+	}
 	for i, p := range params {
 		switch p.kind {
 		case 'D':

@@ -117,8 +117,8 @@ func timeFunctions() map[string]impl {
 		"unixtime_milliseconds_todatetime": unixTime(1e4),
 		"unixtime_microseconds_todatetime": unixTime(10),
 		"unixtime_nanoseconds_todatetime":  unixTime(0.01),
-		"format_datetime":                  {fn: func(_ *exec, a []val) val { return formatDateTimeFn(a[0].i, a[1].s) }},
-		"format_timespan":                  {fn: func(_ *exec, a []val) val { return formatTimeSpanFn(a[0].i, a[1].s) }},
+		"format_datetime": {bind: bindFormat(formatDateTimeFn)},
+		"format_timespan": {bind: bindFormat(formatTimeSpanFn)},
 		"datetime_utc_to_local":            {fn: func(_ *exec, a []val) val { return shiftZone(a[0].i, a[1].s, 1) }},
 		"datetime_local_to_utc":            {fn: func(_ *exec, a []val) val { return shiftZone(a[0].i, a[1].s, -1) }},
 	}
@@ -339,6 +339,16 @@ func shiftZone(t int64, zone string, sign int64) val {
 	}
 	_, off := tm.In(loc).Zone()
 	return intVal(DateTime, t+sign*int64(off)*int64(TicksPerSecond))
+}
+
+// bindFormat refuses a constant format that the function does not know.
+func bindFormat(f func(t int64, format string) val) func(*binder, *callNode, []expr, Type) expr {
+	return func(b *binder, n *callNode, args []expr, ret Type) expr {
+		if c, ok := args[1].(*constExpr); ok && c.v.s != "" && f(0, c.v.s).s == "" && strings.Trim(c.v.s, "F") != "" {
+			b.fail(n.args[1].x, SemanticError, "%s does not know the format %q", n.name, c.v.s)
+		}
+		return &callExpr{name: n.name, t: String, args: args, fn: func(_ *exec, a []val) val { return f(a[0].i, a[1].s) }}
+	}
 }
 
 // dateLetters are the specifiers of format_datetime and how many of each make

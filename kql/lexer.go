@@ -251,12 +251,6 @@ func (l *lexer) number(start int) {
 			l.emit(tokSpan, start, "")
 			return
 		}
-		if suffix == "L" || suffix == "l" {
-			l.i = numEnd
-			l.emit(tokLong, start, "")
-			l.i = numEnd + 1
-			return
-		}
 		if isReal {
 			l.emit(tokBad, start, "malformed number")
 			return

@@ -186,8 +186,8 @@ func (o *datatableOp) bind(b *binder, _ rel) rel {
 		for i, n := range o.values {
 			c := i % len(o.cols)
 			e, ok := b.expr(n).(*constExpr)
-			if !ok {
-				b.fail(n, SemanticError, "a datatable holds constants only")
+			if !ok || !isLiteralNode(n) {
+				b.fail(n, SemanticError, "a datatable holds literals only")
 			}
 			row[c] = convert(e.v, o.cols[c].Type)
 			if c == len(o.cols)-1 {
@@ -196,6 +196,17 @@ func (o *datatableOp) bind(b *binder, _ rel) rel {
 		}
 	})
 	return &valuesRel{cols: o.cols, batch: build.Batch()}
+}
+
+// isLiteralNode tells a literal, with or without a sign.
+func isLiteralNode(n node) bool {
+	switch n := n.(type) {
+	case *literalNode, *badLiteralNode:
+		return true
+	case *unaryNode:
+		return isLiteralNode(n.x)
+	}
+	return false
 }
 
 type externaldataOp struct {

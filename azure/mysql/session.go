@@ -76,8 +76,8 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 func (c *session) end() {
 	defer func() { _ = recover() }()
 	if c.backend != nil {
-		_ = c.backend.Close()
 		c.record("connection_log", "DISCONNECT", "", nil)
+		_ = c.backend.Close()
 	}
 }
 

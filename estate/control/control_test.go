@@ -31,6 +31,12 @@ func (f *fake) Logs(_ context.Context, pod string, _ bool, w io.Writer) error {
 func (f *fake) Token(_ context.Context, user, resource string) (Token, error) {
 	return Token{AccessToken: user + "@" + resource}, nil
 }
+func (f *fake) SSHCertificate(_ context.Context, user, publicKey string) (SSHCertificate, error) {
+	if user == "nobody" {
+		return SSHCertificate{}, errors.New("no user nobody")
+	}
+	return SSHCertificate{Certificate: publicKey + " of " + user, KnownHosts: "@cert-authority h k", Address: "127.0.0.1:2222"}, nil
+}
 func (f *fake) Dial(_ context.Context, from, address string) (net.Conn, error) {
 	if from == "nowhere" {
 		return nil, errors.New("no network nowhere")
@@ -85,6 +91,16 @@ func TestEveryQuestionIsAnswered(t *testing.T) {
 	}
 	if tok, err := c.Token(ctx, "u", "https://r"); err != nil || tok.AccessToken != "u@https://r" {
 		t.Errorf("token: %+v, %v", tok, err)
+	}
+	want := SSHCertificate{Certificate: "ssh-ed25519 AAAA+/= of u", KnownHosts: "@cert-authority h k", Address: "127.0.0.1:2222"}
+	if cert, err := c.SSHCertificate(ctx, "u", "ssh-ed25519 AAAA+/="); err != nil || cert != want {
+		t.Errorf("SSH certificate: %+v, %v, want %+v", cert, err, want)
+	}
+	if _, err := c.SSHCertificate(ctx, "nobody", "k"); err == nil || err.Error() != "no user nobody" {
+		t.Errorf("SSH certificate of nobody: %v", err)
+	}
+	if _, err := c.SSHCertificate(ctx, "u", strings.Repeat("k", 65<<10)); err == nil || !strings.Contains(err.Error(), "certificate request") {
+		t.Errorf("SSH certificate for a key of 65 kB: %v", err)
 	}
 	var logs strings.Builder
 	if err := c.Logs(ctx, "web", false, &logs); err != nil || logs.String() != "line of web\n" {

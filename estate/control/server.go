@@ -58,6 +58,7 @@ func Serve(ctx context.Context, ln *net.UnixListener, b Backend) error {
 			answer(w, nil, err)
 		}
 	})
+	mux.HandleFunc("POST /v1/ssh-certificate", func(w http.ResponseWriter, r *http.Request) { certify(w, r, b) })
 	mux.HandleFunc("POST /v1/dial", func(w http.ResponseWriter, r *http.Request) { dial(w, r, b) })
 	mux.HandleFunc("POST /v1/exec", func(w http.ResponseWriter, r *http.Request) { execute(w, r, b) })
 
@@ -171,6 +172,28 @@ func closeWrite(c net.Conn) {
 type sshCertificateRequest struct {
 	User      string `json:"user"`
 	PublicKey string `json:"publicKey"`
+}
+
+// sshCertifier is a Backend with a jump-box.
+type sshCertifier interface {
+	// SSHCertificate certifies publicKey, a line of authorized_keys, as user's
+	// for the jump-box; "" is the demo administrator.
+	SSHCertificate(ctx context.Context, user, publicKey string) (SSHCertificate, error)
+}
+
+func certify(w http.ResponseWriter, r *http.Request, b Backend) {
+	var req sshCertificateRequest
+	if err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&req); err != nil {
+		answer(w, nil, fmt.Errorf("certificate request: %w", err))
+		return
+	}
+	certifier, ok := b.(sshCertifier)
+	if !ok {
+		answer(w, nil, errors.New("this estate has no jump-box"))
+		return
+	}
+	cert, err := certifier.SSHCertificate(r.Context(), req.User, req.PublicKey)
+	answer(w, cert, err)
 }
 
 type execRequest struct {

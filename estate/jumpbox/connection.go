@@ -261,7 +261,7 @@ func (c *connection) forward(ctx context.Context, ch ssh.NewChannel) {
 		return
 	}
 	begun := s.deps.Now()
-	sent, received := carry(ctx, ch, target)
+	sent, received := carry(ch, target)
 	_ = c.record(ctx, "info", "channelClose", with(fields, map[string]any{
 		"bytesSent": sent, "bytesReceived": received, "durationMs": s.deps.Now().Sub(begun).Milliseconds(), "result": c.outcome(ctx),
 	}))
@@ -289,16 +289,14 @@ func with(fields, more map[string]any) map[string]any {
 }
 
 // carry accepts the channel and copies both ways until both directions are at
-// their end, or either side or ctx is. It waits for the client to close its
+// their end, or the channel or the connection below it is closed. It waits for the client to close its
 // side, so that a channel's slot is not free before the channel is. sent
 // counts bytes to target, received bytes from it.
-func carry(ctx context.Context, open ssh.NewChannel, target net.Conn) (sent, received int64) {
+func carry(open ssh.NewChannel, target net.Conn) (sent, received int64) {
 	ch, requests, err := open.Accept()
 	if err != nil {
 		return 0, 0
 	}
-	stop := context.AfterFunc(ctx, func() { _ = target.Close() })
-	defer stop()
 	closed := make(chan struct{})
 	go func() { // Ends when the client closes the channel, or the connection.
 		ssh.DiscardRequests(requests)

@@ -286,6 +286,46 @@ func TestACertifiedKeyForwardsBytesAndEveryStepIsRecorded(t *testing.T) {
 	}
 }
 
+func TestAChannelEndsThoughItsTargetKeepsSilentAfterTheHalfClose(t *testing.T) {
+	target, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	b := newBox(t, func(_ *Config, d *Deps) {
+		d.Dial = func(context.Context, string, string) (net.Conn, error) {
+			return net.Dial("tcp", target.Addr().String())
+		}
+	}).serve(t)
+	client := b.mustSignIn(t, alice)
+	conn, err := client.Dial("tcp", vault+":443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := target.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close() // and until then it neither reads nor writes
+	if half, ok := conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		t.Fatal("no half-close")
+	}
+	if n, err := far.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("the half-close arrived as %d, %v", n, err)
+	}
+	if _, err := io.WriteString(far, "late"); err != nil {
+		t.Fatal(err)
+	}
+	late := make([]byte, 4)
+	if _, err := io.ReadFull(conn, late); string(late) != "late" {
+		t.Errorf("after the half-close: %q, %v", late, err)
+	}
+	_ = conn.Close()
+	if closed := await(t, b.records, "channelClose"); closed["result"] != "ok" || closed["bytesReceived"] != int64(4) {
+		t.Errorf("recorded %v", closed)
+	}
+}
+
 // await waits for the record that a connection's goroutine is about to write.
 func await(t *testing.T, r *records, event string) map[string]any {
 	t.Helper()
@@ -362,9 +402,9 @@ func TestWhoIsRefused(t *testing.T) {
 	}
 }
 
-func TestAForgedCertificateIsRefused(t *testing.T) {
+func TestAForgedCertificateIsRefusedWhateverElseIsWrongWithIt(t *testing.T) {
 	b := newBox(t, nil).serve(t)
-	signer := certified(t, newKey(t), nil)
+	signer := certified(t, newKey(t), func(c *ssh.Certificate) { c.ValidBefore, c.ValidAfter = 1000, 500 })
 	cert := signer.PublicKey().(*ssh.Certificate)
 	ca, _ := ssh.NewPublicKey(b.userCA.Public())
 	cert.SignatureKey = ca // claims our authority, signed by another
@@ -464,7 +504,7 @@ func TestTheRegionAConnectionLeavesFrom(t *testing.T) {
 }
 
 func TestWhoIsNoLongerAllowedLosesEverythingAtTheNextChannel(t *testing.T) {
-	b := newBox(t, nil).serve(t)
+	b := newBox(t, func(c *Config, _ *Deps) { c.Keepalive = time.Hour }).serve(t)
 	client := b.mustSignIn(t, alice)
 	live, err := client.Dial("tcp", vault+":443")
 	if err != nil {
@@ -627,11 +667,17 @@ func (q *queued) Close() error {
 func TestTheEndOfTheCertificateCutsALiveChannel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBox(t, nil).servePipes(t)
-		conn, err := b.mustSignIn(t, alice).Dial("tcp", vault+":443")
+		// The end lies between two keep-alives, which would notice it as well.
+		signer := certified(t, b.userCA, func(c *ssh.Certificate) { c.ValidBefore -= 7 })
+		client, _, err := b.signIn(t, alice, ssh.PublicKeys(signer))
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Hour - 2*time.Second)
+		conn, err := client.Dial("tcp", vault+":443")
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour - 9*time.Second)
 		if got, err := ask(conn, "still"); got != "STILL" || err != nil {
 			t.Fatalf("before the end: got %q, %v", got, err)
 		}

@@ -23,6 +23,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"verdant/azure/client"
+	"verdant/internal/durable"
 	"verdant/trustlist"
 )
 
@@ -98,7 +99,7 @@ func (s *supervisor) bootstrap(ctx context.Context) error {
 	if err := errors.Join(append(keyErrs, pkiErr)...); err != nil {
 		return err
 	}
-	return writeDurable(marker, []byte(s.now().UTC().Format(time.RFC3339)+"\n"))
+	return durable.WriteFile(marker, []byte(s.now().UTC().Format(time.RFC3339)+"\n"))
 }
 
 // encryptionKeys makes the two customer-managed keys as the table says.
@@ -267,7 +268,7 @@ func (s *supervisor) onboarding(certificates map[string]*x509.Certificate) error
 	}
 	for name, cert := range certificates {
 		block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
-		if err := writeDurable(filepath.Join(dir, name+".pem"), block); err != nil {
+		if err := durable.WriteFile(filepath.Join(dir, name+".pem"), block); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"verdant/internal/durable"
 )
 
 // dirVersion is the layout that this binary reads and writes.
@@ -152,14 +154,14 @@ func (d *DataDir) create(file string, variables Variables) error {
 	if _, err := rand.Read(d.root[:]); err != nil {
 		return err
 	}
-	if err := writeDurable(d.rootFile(), d.root[:]); err != nil {
+	if err := durable.WriteFile(d.rootFile(), d.root[:]); err != nil {
 		return err
 	}
 	raw, err := json.MarshalIndent(manifest{dirVersion, variables}, "", "  ")
 	if err != nil {
 		return err
 	}
-	return writeDurable(file, append(raw, '\n'))
+	return durable.WriteFile(file, append(raw, '\n'))
 }
 
 // SavedVariables reads the variables with which path was made; false if path
@@ -235,33 +237,4 @@ func (d *DataDir) Close() error {
 	clear(d.root[:])
 	runtime.KeepAlive(d)
 	return d.lock.Close()
-}
-
-// writeDurable replaces a file atomically: after it returns, the content
-// survives a crash; before, the old content does.
-func writeDurable(path string, content []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(content)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if closeErr := tmp.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"verdant/internal/durable"
 )
 
 const (
@@ -70,7 +72,7 @@ func newAuthority(dir string, key, leaf crypto.Signer, now func() time.Time) (*a
 	if a.root, err = x509.ParseCertificate(der); err != nil {
 		return nil, err
 	}
-	return a, writeDurable(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	return a, durable.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 // config serves the given host names, and no other.

@@ -327,6 +327,41 @@ func TestOpenRefusesTheHostsOwnNetwork(t *testing.T) {
 	}
 }
 
+func TestACloseLeavesNoNamespaceThreadOrProcess(t *testing.T) {
+	eachKernel(t, func(t *testing.T, d vnet.Driver) {
+		var pids []int
+		t.Run("in use", func(t *testing.T) {
+			w := vnettest.Build(t, d) // closed at the end of this subtest
+			p, err := w.Pods["ie/verifier"].Start(vnettest.Command("serve", "127.0.0.1:9000", "idle"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, p.Pid())
+			if got := len(namespaces()); got != 1+5+7 {
+				t.Errorf("%d namespaces, want the supervisor's, five networks' and seven pods'", got)
+			}
+		})
+		await(t, "the end of all namespaces", func() bool { return len(namespaces()) == 1 })
+		for _, pid := range pids {
+			if alive(pid) {
+				t.Errorf("process %d of a pod lives", pid)
+			}
+		}
+	})
+}
+
+// namespaces lists the network namespaces of this process's threads.
+func namespaces() map[string]bool {
+	found := map[string]bool{}
+	links, _ := filepath.Glob("/proc/self/task/*/ns/net")
+	for _, link := range links {
+		if to, err := os.Readlink(link); err == nil {
+			found[to] = true
+		}
+	}
+	return found
+}
+
 // supervise is a supervisor with a pod, behind an inherited listener.
 func supervise(args []string) error {
 	f, err := vnet.Open(vnet.Config{Driver: vnet.Driver(args[0])})

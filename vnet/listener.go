@@ -108,6 +108,11 @@ func (h *hub) deliver(ctx context.Context, gate chan struct{}, inner net.Conn, i
 	h.mu.Unlock()
 	select {
 	case h.queue <- c:
+		select {
+		case <-h.done:
+			c.abort() // It came after Close had emptied the queue.
+		default:
+		}
 	case <-gate:
 		c.abort()
 	case <-ctx.Done():

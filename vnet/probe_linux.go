@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // probeTimeout bounds a probe; a machine where it is not enough is too slow or
@@ -35,7 +37,8 @@ func probeKernel(ctx context.Context, d Driver) Finding {
 		Stdout: writer, Grace: time.Second,
 	})
 	_ = writer.Close()
-	if errors.Is(err, fs.ErrPermission) {
+	// ENOSPC is how the kernel says that a limit of namespaces is reached.
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOSPC) {
 		return no("the kernel refuses new namespaces: %s", advice(d))
 	}
 	if err != nil {

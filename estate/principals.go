@@ -1,6 +1,10 @@
 package estate
 
-import "strings"
+import (
+	"strings"
+
+	"verdant/azure/rbac"
+)
 
 // Who there is in the tenant, and what each may do. Everything here follows
 // the reference deployment with private keys in direct custody: a service
@@ -111,17 +115,6 @@ func (n Names) Identities() []Identity {
 	return ids
 }
 
-// Built-in roles of Azure that the reference deployment assigns.
-const (
-	roleOwner              = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
-	roleVaultAdministrator = "00482a5a-887f-4fb3-b363-3b7fe8e74483"
-	roleCertificateUser    = "db79e9a7-68ee-4b58-9aeb-b90e7c24fcba"
-	roleCryptoUser         = "12338af0-0e69-4776-bea7-57ae8d297424"
-	roleCryptoEncryption   = "e147488a-f6f5-4113-8e2d-b22465e65bf6"
-	roleSecretsUser        = "4633458b-17de-408a-b874-0445c86b69e6"
-	roleLogReader          = "73c42c96-874c-492b-b04d-ab87d138a893"
-)
-
 // Grant is one role assignment of the reference deployment.
 type Grant struct {
 	Principal string // object id
@@ -169,12 +162,13 @@ func vaultUses(r Region) map[string]vaultUse {
 
 // Grants lists the role assignments of the reference deployment.
 func (n Names) Grants() []Grant {
-	grants := []Grant{{n.AdminsGroup().ObjectID, roleOwner, n.Subscription()}}
+	grants := []Grant{{n.AdminsGroup().ObjectID, rbac.Owner, n.Subscription()},
+		{n.AdminsGroup().ObjectID, rbac.VirtualMachineAdministratorLogin, n.Subscription()}}
 	for _, r := range Regions() {
 		vault := n.VaultID(r)
 		grants = append(grants,
-			Grant{n.AdminsGroup().ObjectID, roleVaultAdministrator, vault},
-			Grant{n.AuditorsGroup().ObjectID, roleLogReader, n.WorkspaceID(r)})
+			Grant{n.AdminsGroup().ObjectID, rbac.KeyVaultAdministrator, vault},
+			Grant{n.AuditorsGroup().ObjectID, rbac.LogAnalyticsReader, n.WorkspaceID(r)})
 		uses := vaultUses(r)
 		for _, id := range n.Identities() {
 			use, ok := uses[id.Name]
@@ -182,15 +176,15 @@ func (n Names) Grants() []Grant {
 				continue
 			}
 			for _, name := range use.secrets {
-				grants = append(grants, Grant{id.PrincipalID, roleSecretsUser, vault + "/secrets/" + name})
+				grants = append(grants, Grant{id.PrincipalID, rbac.KeyVaultSecretsUser, vault + "/secrets/" + name})
 			}
 			for _, name := range use.signing {
 				grants = append(grants,
-					Grant{id.PrincipalID, roleCertificateUser, vault + "/certificates/" + name},
-					Grant{id.PrincipalID, roleCryptoUser, vault + "/keys/" + name})
+					Grant{id.PrincipalID, rbac.KeyVaultCertificateUser, vault + "/certificates/" + name},
+					Grant{id.PrincipalID, rbac.KeyVaultCryptoUser, vault + "/keys/" + name})
 			}
 			for _, name := range use.wrapping {
-				grants = append(grants, Grant{id.PrincipalID, roleCryptoEncryption, vault + "/keys/" + name})
+				grants = append(grants, Grant{id.PrincipalID, rbac.KeyVaultCryptoServiceEncryption, vault + "/keys/" + name})
 			}
 		}
 	}

@@ -52,7 +52,7 @@ func describeDriver(d vnet.Driver) string {
 func (s *supervisor) addresses() []control.Address {
 	at := s.ingress.Addr().String()
 	_, port, _ := strings.Cut(at, ":")
-	list := []control.Address{{Name: IngressAddress, URL: at}}
+	list := []control.Address{{Name: IngressAddress, URL: at}, {Name: JumpboxAddress, URL: "ssh://" + s.jumpboxAddress()}}
 	public := func(name, host string) {
 		list = append(list, control.Address{Name: name, URL: "https://" + host + ":" + port + "/"})
 	}

@@ -2,6 +2,7 @@ package estate
 
 import (
 	"context"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"verdant/azure/mysql"
 	"verdant/cmk"
 	"verdant/estate/control"
+	"verdant/estate/jumpbox"
 	"verdant/internal/conninfo"
 	"verdant/internal/httpserve"
 	"verdant/internal/lifecycle"
@@ -39,18 +41,20 @@ const shutdownGrace = 8 * time.Second
 // supervisor is a running estate: the platform, the networks and the pods.
 type supervisor struct {
 	*platform
-	fabric   *vnet.Fabric
-	began    time.Time
-	ingress  net.Listener
-	jumpbox  net.Listener
-	podLogs  *podLogs
-	clusters map[Region]*cluster
-	guards   map[Region]map[string]*cmk.Guard // by key name
-	links    []linkState
-	front    *frontDoor
-	events   *eventWriter
-	stop     context.CancelFunc
-	items    itemCache
+	fabric        *vnet.Fabric
+	began         time.Time
+	ingress       net.Listener
+	jumpbox       net.Listener
+	jumpboxServer *jumpbox.Server
+	sshUserCA     crypto.Signer
+	podLogs       *podLogs
+	clusters      map[Region]*cluster
+	guards        map[Region]map[string]*cmk.Guard // by key name
+	links         []linkState
+	front         *frontDoor
+	events        *eventWriter
+	stop          context.CancelFunc
+	items         itemCache
 
 	mu         sync.Mutex
 	ready      bool
@@ -135,7 +139,13 @@ func (s *supervisor) run(ctx context.Context, controlListener *net.UnixListener)
 		return err
 	}
 	s.progress(fmt.Sprintf("networks are up (%s driver)", s.fabric.Driver()))
+	if err := s.openJumpbox(ctx); err != nil {
+		return fmt.Errorf("jump-box: %w", err)
+	}
 	tasks := slices.Clone(s.tasks)
+	tasks = append(tasks, lifecycle.Task{Name: "jump-box", Run: func(ctx context.Context) error {
+		return s.jumpboxServer.Serve(ctx, s.jumpbox)
+	}})
 	tasks = append(tasks, lifecycle.Task{Name: "control socket", Run: func(ctx context.Context) error {
 		return control.Serve(ctx, controlListener, s)
 	}})

@@ -2,32 +2,33 @@ package rbac
 
 // GUIDs of the built-in roles, the same in every Azure tenant.
 const (
-	Owner                           = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
-	Contributor                     = "b24988ac-6180-42a0-ab88-20f7382dd24c"
-	Reader                          = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
-	UserAccessAdministrator         = "18d7d88d-d35e-4fb5-a5c3-7773c20a72d9"
-	LogAnalyticsReader              = "73c42c96-874c-492b-b04d-ab87d138a893"
-	LogAnalyticsContributor         = "92aaf0da-9dab-42b6-94a3-d43ce8d16293"
-	MonitoringReader                = "43d0d8ad-25c7-4714-9337-8ba259a9fe05"
-	MonitoringMetricsPublisher      = "3913510d-42f4-4e42-8a64-420c390055eb"
-	ManagedIdentityOperator         = "f1a07417-d97a-45cb-824c-7a7467783830"
-	ManagedIdentityContributor      = "e40ec5ca-96e0-45a2-b4ff-59039f2c2b59"
-	AcrPull                         = "7f951dda-4ed3-4680-a7ca-43fe172d538d"
-	AcrPush                         = "8311e382-0749-4cb8-b61a-304f252e45ec"
-	NetworkContributor              = "4d97b98b-1d4f-4787-a291-c67834d212e7"
-	KeyVaultAdministrator           = "00482a5a-887f-4fb3-b363-3b7fe8e74483"
-	KeyVaultReader                  = "21090545-7ca7-4776-b22c-e363652d74d2"
-	KeyVaultCertificatesOfficer     = "a4417e6f-fecd-4de8-b567-7b0420556985"
-	KeyVaultCertificateUser         = "db79e9a7-68ee-4b58-9aeb-b90e7c24fcba"
-	KeyVaultCryptoOfficer           = "14b46e9e-c2b7-41b4-b07b-48a6ebf60603"
-	KeyVaultCryptoUser              = "12338af0-0e69-4776-bea7-57ae8d297424"
-	KeyVaultCryptoServiceEncryption = "e147488a-f6f5-4113-8e2d-b22465e65bf6"
-	KeyVaultCryptoServiceRelease    = "08bbd89e-9f13-488c-ac41-acfcb10c90ab"
-	KeyVaultSecretsOfficer          = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7"
-	KeyVaultSecretsUser             = "4633458b-17de-408a-b874-0445c86b69e6"
-	KeyVaultPurgeOperator           = "a68e7c17-0ab2-4c09-9a58-125dae29748c"
-	KeyVaultDataAccessAdministrator = "8b54135c-b56d-4d72-a534-26097cfdc8d8"
-	KeyVaultContributor             = "f25e0fa2-a7c8-4377-a976-54943a77a395"
+	Owner                            = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
+	Contributor                      = "b24988ac-6180-42a0-ab88-20f7382dd24c"
+	Reader                           = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
+	UserAccessAdministrator          = "18d7d88d-d35e-4fb5-a5c3-7773c20a72d9"
+	LogAnalyticsReader               = "73c42c96-874c-492b-b04d-ab87d138a893"
+	LogAnalyticsContributor          = "92aaf0da-9dab-42b6-94a3-d43ce8d16293"
+	MonitoringReader                 = "43d0d8ad-25c7-4714-9337-8ba259a9fe05"
+	MonitoringMetricsPublisher       = "3913510d-42f4-4e42-8a64-420c390055eb"
+	ManagedIdentityOperator          = "f1a07417-d97a-45cb-824c-7a7467783830"
+	ManagedIdentityContributor       = "e40ec5ca-96e0-45a2-b4ff-59039f2c2b59"
+	AcrPull                          = "7f951dda-4ed3-4680-a7ca-43fe172d538d"
+	AcrPush                          = "8311e382-0749-4cb8-b61a-304f252e45ec"
+	NetworkContributor               = "4d97b98b-1d4f-4787-a291-c67834d212e7"
+	VirtualMachineAdministratorLogin = "1c0163c0-47e6-4577-8991-ea5c82e286e4"
+	KeyVaultAdministrator            = "00482a5a-887f-4fb3-b363-3b7fe8e74483"
+	KeyVaultReader                   = "21090545-7ca7-4776-b22c-e363652d74d2"
+	KeyVaultCertificatesOfficer      = "a4417e6f-fecd-4de8-b567-7b0420556985"
+	KeyVaultCertificateUser          = "db79e9a7-68ee-4b58-9aeb-b90e7c24fcba"
+	KeyVaultCryptoOfficer            = "14b46e9e-c2b7-41b4-b07b-48a6ebf60603"
+	KeyVaultCryptoUser               = "12338af0-0e69-4776-bea7-57ae8d297424"
+	KeyVaultCryptoServiceEncryption  = "e147488a-f6f5-4113-8e2d-b22465e65bf6"
+	KeyVaultCryptoServiceRelease     = "08bbd89e-9f13-488c-ac41-acfcb10c90ab"
+	KeyVaultSecretsOfficer           = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7"
+	KeyVaultSecretsUser              = "4633458b-17de-408a-b874-0445c86b69e6"
+	KeyVaultPurgeOperator            = "a68e7c17-0ab2-4c09-9a58-125dae29748c"
+	KeyVaultDataAccessAdministrator  = "8b54135c-b56d-4d72-a534-26097cfdc8d8"
+	KeyVaultContributor              = "f25e0fa2-a7c8-4377-a976-54943a77a395"
 )
 
 // BuiltIn returns the built-in roles that Verdant knows: the twelve vault
@@ -122,6 +123,10 @@ func generalRoles() []RoleDefinition {
 		{ID: Reader, Name: "Reader", Description: "See everything, change nothing.", Actions: []string{"*/read"}},
 		{ID: UserAccessAdministrator, Name: "User Access Administrator", Description: "Manage who may do what.",
 			Actions: []string{"*/read", access + "*", "Microsoft.Support/*"}},
+		{ID: VirtualMachineAdministratorLogin, Name: "Virtual Machine Administrator Login", Description: "See virtual machines and log in as administrator.",
+			Actions: []string{"Microsoft.Network/publicIPAddresses/read", "Microsoft.Network/virtualNetworks/read",
+				"Microsoft.Network/loadBalancers/read", "Microsoft.Network/networkInterfaces/read", "Microsoft.Compute/virtualMachines/*/read"},
+			DataActions: []string{"Microsoft.Compute/virtualMachines/login/action", "Microsoft.Compute/virtualMachines/loginAsAdmin/action"}},
 		{ID: LogAnalyticsReader, Name: "Log Analytics Reader", Description: "Query all monitoring data and see its settings.",
 			Actions:    []string{"*/read", "Microsoft.OperationalInsights/workspaces/analytics/query/action", "Microsoft.OperationalInsights/workspaces/search/action", "Microsoft.Support/*"},
 			NotActions: []string{"Microsoft.OperationalInsights/workspaces/sharedKeys/read"}},

@@ -128,6 +128,9 @@ type Backend interface {
 	Logs(ctx context.Context, pod string, follow bool, w io.Writer) error
 	// Token signs user in to resource; "" is the demo administrator.
 	Token(ctx context.Context, user, resource string) (Token, error)
+	// SSHCertificate certifies publicKey, a line of authorized_keys, as user's
+	// for the jump-box; "" is the demo administrator.
+	SSHCertificate(ctx context.Context, user, publicKey string) (SSHCertificate, error)
 	// Dial connects to a host name and port from inside a network: a pod's
 	// name, or a region's name for that region's jump-box.
 	Dial(ctx context.Context, from, address string) (net.Conn, error)

@@ -174,25 +174,13 @@ type sshCertificateRequest struct {
 	PublicKey string `json:"publicKey"`
 }
 
-// sshCertifier is a Backend with a jump-box.
-type sshCertifier interface {
-	// SSHCertificate certifies publicKey, a line of authorized_keys, as user's
-	// for the jump-box; "" is the demo administrator.
-	SSHCertificate(ctx context.Context, user, publicKey string) (SSHCertificate, error)
-}
-
 func certify(w http.ResponseWriter, r *http.Request, b Backend) {
 	var req sshCertificateRequest
 	if err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&req); err != nil {
 		answer(w, nil, fmt.Errorf("certificate request: %w", err))
 		return
 	}
-	certifier, ok := b.(sshCertifier)
-	if !ok {
-		answer(w, nil, errors.New("this estate has no jump-box"))
-		return
-	}
-	cert, err := certifier.SSHCertificate(r.Context(), req.User, req.PublicKey)
+	cert, err := b.SSHCertificate(r.Context(), req.User, req.PublicKey)
 	answer(w, cert, err)
 }
 

@@ -124,7 +124,7 @@ func (s *Software) create(ctx context.Context, id KeyID, exportable bool, make f
 		return nil, fmt.Errorf("create key %s: %w", id, err)
 	}
 	m.spec.Exportable = exportable
-	k := &softKey{id: id, m: m}
+	k := newSoftKey(id, m)
 	record, err := m.encode()
 	if err != nil {
 		return nil, fmt.Errorf("create key %s: %w", id, err)
@@ -223,8 +223,19 @@ func (s *Software) Export(ctx context.Context, id KeyID) (*Material, error) {
 // softKey is a Key in memory. The material is a field and not embedded: its
 // methods would be the key's, and give it away.
 type softKey struct {
-	id KeyID
-	m  *Material
+	id   KeyID
+	m    *Material
+	aead cipher.AEAD // of a 256-bit oct key; nil for others
+}
+
+func newSoftKey(id KeyID, m *Material) *softKey {
+	k := &softKey{id: id, m: m}
+	if len(m.oct) == 32 {
+		if block, err := aes.NewCipher(m.oct); err == nil {
+			k.aead, _ = cipher.NewGCMWithRandomNonce(block)
+		}
+	}
+	return k
 }
 
 func (k *softKey) ID() KeyID                { return k.id }
@@ -264,31 +275,20 @@ func randomness(r io.Reader) io.Reader {
 	return r
 }
 
-func (k *softKey) aead() (cipher.AEAD, error) {
-	if len(k.m.oct) != 32 {
-		return nil, fmt.Errorf("seal with key %s: %w: only a 256-bit oct key seals", k.id, ErrOperation)
-	}
-	block, err := aes.NewCipher(k.m.oct)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
-}
+var errSeal = fmt.Errorf("%w: only a 256-bit oct key seals", ErrOperation)
 
 func (k *softKey) Seal(plaintext, associated []byte) ([]byte, error) {
-	a, err := k.aead()
-	if err != nil {
-		return nil, err
+	if k.aead == nil {
+		return nil, fmt.Errorf("seal with key %s: %w", k.id, errSeal)
 	}
-	return a.Seal(nil, nil, plaintext, associated), nil
+	return k.aead.Seal(nil, nil, plaintext, associated), nil
 }
 
 func (k *softKey) Open(sealed, associated []byte) ([]byte, error) {
-	a, err := k.aead()
-	if err != nil {
-		return nil, err
+	if k.aead == nil {
+		return nil, fmt.Errorf("open with key %s: %w", k.id, errSeal)
 	}
-	plaintext, err := a.Open(nil, nil, sealed, associated)
+	plaintext, err := k.aead.Open(nil, nil, sealed, associated)
 	if err != nil {
 		return nil, fmt.Errorf("open with key %s: sealed under another key or for another place, or changed", k.id)
 	}
@@ -346,7 +346,7 @@ func decode(id KeyID, record []byte) (*softKey, error) {
 		return nil, err
 	}
 	m.spec.Exportable = record[1]&flagExportable != 0
-	return &softKey{id: id, m: m}, nil
+	return newSoftKey(id, m), nil
 }
 
 // clone copies key material through its encoding, so that wiping one copy

@@ -36,7 +36,17 @@ type auditEvent struct {
 }
 
 type auditIdentity struct {
-	Claim map[string]string `json:"claim,omitempty"`
+	Claim *auditClaim `json:"claim,omitempty"`
+}
+
+// auditClaim is what the token says of the caller.
+type auditClaim struct {
+	ObjectID string `json:"oid,omitempty"`
+	AppID    string `json:"appid,omitempty"`
+	TenantID string `json:"tid,omitempty"`
+	Issuer   string `json:"iss,omitempty"`
+	UPN      string `json:"upn,omitempty"`
+	Identity string `json:"xms_mirid,omitempty"`
 }
 
 type auditProperties struct {
@@ -69,11 +79,10 @@ func (s *Server) record(ctx context.Context, c *call, r *http.Request) error {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	version := apiVersion(r.URL.RawQuery)
 	e := auditEvent{Time: c.start.UTC(), Category: "AuditEvent", ResourceID: strings.ToUpper(s.cfg.ResourceID), OperationName: c.op,
-		OperationVersion: version, ResultType: "Success", ResultSignature: http.StatusText(status),
+		OperationVersion: c.api, ResultType: "Success", ResultSignature: http.StatusText(status),
 		DurationMs: s.now().Sub(c.start).Milliseconds(), CallerIPAddress: c.source(r.RemoteAddr), CorrelationID: c.id,
-		Properties: auditProperties{ClientInfo: shorten(r.UserAgent()), RequestURI: s.requestURI(r, version), ID: c.objectID, HTTPStatusCode: status,
+		Properties: auditProperties{ClientInfo: shorten(r.UserAgent()), RequestURI: s.requestURI(r, c.api), ID: c.objectID, HTTPStatusCode: status,
 			Algorithm: c.algorithm, TLSVersion: tlsVersion(r.TLS), AddressAuthorized: c.network, AddressKind: c.addressKind(),
 			RbacChecked: c.checked, RbacAuthorized: c.decision.Allowed, AssignmentID: c.decision.AssignmentID,
 			PrivateEndpoint: c.info.PrivateEndpoint, VNet: c.info.VNet, Key: c.key}}
@@ -84,15 +93,9 @@ func (s *Server) record(ctx context.Context, c *call, r *http.Request) error {
 		e.Properties.ID = s.idOf(r.URL.Path)
 	}
 	if c.token {
-		e.Identity.Claim = map[string]string{"oid": c.caller.ObjectID, "appid": c.caller.AppID, "tid": c.caller.TenantID, "iss": c.caller.Issuer}
-		if c.caller.Name != "" {
-			e.Identity.Claim["upn"] = c.caller.Name
-		}
-		if c.caller.MIResource != "" {
-			e.Identity.Claim["xms_mirid"] = c.caller.MIResource
-		}
+		e.Identity.Claim = &auditClaim{c.caller.ObjectID, c.caller.AppID, c.caller.TenantID, c.caller.Issuer, c.caller.Name, c.caller.MIResource}
 	}
-	data, err := json.Marshal(e)
+	data, err := json.Marshal(&e)
 	if err != nil {
 		return fmt.Errorf("encode the audit record: %w", err)
 	}
@@ -191,8 +194,8 @@ func (e *auditEvent) row() telemetry.Row {
 	if p.RbacChecked {
 		row["IsRbacAuthorized"] = p.RbacAuthorized
 	}
-	if len(e.Identity.Claim) > 0 {
-		row["Identity"] = map[string]any{"claim": e.Identity.Claim}
+	if e.Identity.Claim != nil {
+		row["Identity"] = e.Identity
 	}
 	if p.Key != nil {
 		properties := map[string]any{"type": p.Key.Type}

@@ -19,13 +19,14 @@ import (
 	"time"
 
 	"verdant/internal/httpserve"
+	"verdant/internal/telemetry"
 )
 
 // BenchmarkOverTheWire measures operations with TLS, token check, roles and
 // durable audit on, beside the bare crypto operation and beside a server that
 // answers a constant. Client and server share the machine.
 func BenchmarkOverTheWire(b *testing.B) {
-	w := newWorld(b)
+	w := newWorld(b, func(w *world) { w.deps.Sink = telemetry.Discard{} })
 	digest := base64.RawURLEncoding.EncodeToString(make([]byte, 32))
 	w.adminRaw("POST", "/keys/rsa/create", `{"kty":"RSA-HSM"}`)
 	w.adminRaw("POST", "/keys/ec/create", `{"kty":"EC-HSM"}`)

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -27,6 +28,7 @@ type call struct {
 	id    string // x-ms-request-id and the audit record's correlation id
 	start time.Time
 	op    string // operation name of the audit record
+	api   string // api-version, if it is one of Versions
 	answer
 
 	info      conninfo.Info
@@ -93,7 +95,7 @@ func newVersion() string {
 // serve answers a request: work it out, write the audit record, and only then
 // let the answer out.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	c := &call{id: uuid(), start: s.now(), op: "Unknown", answer: answer{header: http.Header{}}}
+	c := &call{id: uuid(), start: s.now(), op: "Unknown", api: apiVersion(r.URL.RawQuery), answer: answer{header: http.Header{}}}
 	c.info, c.known = conninfo.From(r.Context())
 	s.work(c, r)
 	if err := s.record(context.WithoutCancel(r.Context()), c, r); err != nil {
@@ -128,6 +130,9 @@ func (s *Server) work(c *call, r *http.Request) {
 // and a missing version as a trailing slash). plain is false for a path with
 // dot segments: no object is called that.
 func normalise(path string) (clean string, plain bool) {
+	if len(path) > 1 && path[0] == '/' && path[len(path)-1] != '/' && !strings.Contains(path, "//") && !strings.Contains(path, "/.") {
+		return path, true // as nearly every client sends it
+	}
 	var parts []string
 	for part := range strings.SplitSeq(path, "/") {
 		switch part {
@@ -141,28 +146,35 @@ func normalise(path string) (clean string, plain bool) {
 	return "/" + strings.Join(parts, "/"), true
 }
 
+// flush sends the buffered answer. Header names are written as net/http would
+// make them canonical, which saves it the work.
 func (s *Server) flush(c *call, w http.ResponseWriter) {
 	h := w.Header()
-	for name, values := range c.header {
-		h[name] = values
-	}
-	h.Set("Cache-Control", "no-cache")
-	h.Set("Pragma", "no-cache")
-	h.Set("Expires", "-1")
-	h.Set("Strict-Transport-Security", "max-age=31536000;includeSubDomains")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("x-ms-request-id", c.id)
-	h.Set("x-ms-keyvault-region", s.cfg.Location)
-	h.Set("x-ms-keyvault-service-version", "1.9.0.0")
-	h.Set("x-ms-keyvault-network-info", c.networkInfo())
+	maps.Copy(h, c.header)
+	maps.Copy(h, s.fixed)
+	h["X-Ms-Request-Id"] = []string{c.id}
+	h["X-Ms-Keyvault-Network-Info"] = []string{c.networkInfo()}
 	if c.decision.Allowed {
-		h.Set("x-ms-keyvault-rbac-assignment-id", assignmentGUID(c.decision.AssignmentID))
+		h["X-Ms-Keyvault-Rbac-Assignment-Id"] = []string{assignmentGUID(c.decision.AssignmentID)}
 	}
 	if c.status == 0 {
 		c.status = http.StatusOK
 	}
 	w.WriteHeader(c.status)
 	_, _ = w.Write(c.body.Bytes()) // a client that went away is not our error
+}
+
+// fixedHeaders are on every answer of the vault.
+func fixedHeaders(location string) http.Header {
+	h := http.Header{}
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Pragma", "no-cache")
+	h.Set("Expires", "-1")
+	h.Set("Strict-Transport-Security", "max-age=31536000;includeSubDomains")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Ms-Keyvault-Region", location)
+	h.Set("X-Ms-Keyvault-Service-Version", "1.9.0.0")
+	return h
 }
 
 func (c *call) networkInfo() string {
@@ -222,8 +234,8 @@ func (s *Server) admit(c *call, r *http.Request, rt route.Route) error {
 	if err := s.identify(c, r); err != nil {
 		return err
 	}
-	if err := rest.CheckVersion(r, rt.Versions); err != nil {
-		return err
+	if !rt.Versions.Accepts(c.api) {
+		return rest.CheckVersion(r, rt.Versions)
 	}
 	if limit := max(rt.MaxBody, 0); r.ContentLength > limit {
 		return rest.Errorf(http.StatusRequestEntityTooLarge, "RequestBodyTooLarge", "The request body is over %d bytes.", limit)

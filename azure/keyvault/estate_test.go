@@ -182,6 +182,9 @@ func (w *world) start() {
 	w.token, w.journal, w.db = token, j, db
 	deps := w.deps
 	deps.Token, deps.DB, deps.Policy, deps.Sink, deps.Now = token, db, w.policy, w.sink, w.clock.Now
+	if w.deps.Sink != nil {
+		deps.Sink = w.deps.Sink
+	}
 	if deps.Audit == nil {
 		deps.Audit = j
 	} else if f, ok := deps.Audit.(*failingJournal); ok {

@@ -115,7 +115,8 @@ type Deps struct {
 // Server is one vault. It is safe for concurrent use.
 type Server struct {
 	cfg    Config
-	host   string // <name>.<suffix>
+	host   string      // <name>.<suffix>
+	fixed  http.Header // on every answer; never changed
 	token  hsm.Token
 	store  Store
 	audit  Journal
@@ -156,7 +157,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := errors.Join(cfg.check(), deps.check()); err != nil {
 		return nil, fmt.Errorf("vault %q: %w", cfg.Name, err)
 	}
-	s := &Server{cfg: cfg, host: cfg.Name + "." + cfg.Suffix, token: deps.Token, store: deps.Store, audit: deps.Audit,
+	s := &Server{cfg: cfg, host: cfg.Name + "." + cfg.Suffix, fixed: fixedHeaders(cfg.Location), token: deps.Token, store: deps.Store, audit: deps.Audit,
 		verify: newTokenCache(deps.Verifier, deps.Now), policy: deps.Policy, sink: deps.Sink, now: deps.Now, born: deps.Now(), cache: newCache()}
 	s.routes = s.table()
 	mux, err := route.New(s.routes, s.guard)

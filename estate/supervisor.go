@@ -20,7 +20,6 @@ import (
 	"verdant/cmk"
 	"verdant/estate/control"
 	"verdant/estate/jumpbox"
-	"verdant/internal/conninfo"
 	"verdant/internal/httpserve"
 	"verdant/internal/lifecycle"
 	"verdant/vnet"
@@ -204,12 +203,28 @@ func (s *supervisor) openFrontDoor() ([]lifecycle.Task, error) {
 			return httpserve.Run(ctx, ln, config, s.front)
 		}}
 	}
-	tasks := []lifecycle.Task{serve("ingress", ingressListener{s.ingress})}
+	tasks := []lifecycle.Task{serve("ingress", vnet.Ingress(s.ingress))}
 	public, err := s.fabric.ListenPublic(netip.AddrPortFrom(netip.MustParseAddr(publicAddress), 443))
 	if err != nil {
 		return nil, err
 	}
-	return append(tasks, serve("public address", public)), nil
+	tasks = append(tasks, serve("public address", public))
+	if s.fabric.Driver() == vnet.Loopback {
+		return tasks, nil
+	}
+	// Some programs, curl among them, take every name under .localhost for
+	// their own loopback and never ask a resolver (RFC 6761, section 6.3). A
+	// pod's loopback is its own, so the front door can stand there too.
+	for _, r := range Regions() {
+		for _, spec := range PodsOf(r) {
+			ln, err := s.clusters[r].pods[spec.Name].pod.Listen(netip.MustParseAddrPort("127.0.0.1:443"))
+			if err != nil {
+				return nil, err
+			}
+			tasks = append(tasks, serve("public names on the loopback of "+spec.Name, ln))
+		}
+	}
+	return tasks, nil
 }
 
 // serveVaults opens each vault's private endpoint. There is no other way to a
@@ -352,28 +367,6 @@ func (s *supervisor) announce(ctx context.Context) error {
 
 func (s *supervisor) progress(text string) {
 	s.events.send(event{Event: control.Event{Time: s.now(), Text: text}})
-}
-
-// ingressListener marks the connections of the host's socket.
-type ingressListener struct{ net.Listener }
-
-func (l ingressListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return ingressConn{c}, nil
-}
-
-type ingressConn struct{ net.Conn }
-
-// ConnInfo implements conninfo.Carrier.
-func (c ingressConn) ConnInfo() conninfo.Info {
-	info := conninfo.Info{Kind: conninfo.Ingress}
-	if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		info.Source = at.AddrPort()
-	}
-	return info
 }
 
 // event is a line of the supervisor's conversation with the process that

@@ -1,0 +1,324 @@
+package test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"verdant/azure/arm"
+	"verdant/azure/entra"
+	"verdant/azure/keyvault"
+	"verdant/azure/loganalytics"
+	"verdant/azure/rbac"
+	"verdant/azure/rest"
+	"verdant/dcc/businessrule"
+	"verdant/dcc/connector"
+	"verdant/dcc/gateway"
+	"verdant/dcc/issuance"
+	"verdant/dcc/portal"
+	"verdant/dcc/verifier"
+	"verdant/hsm"
+	"verdant/internal/journal"
+	"verdant/internal/route"
+	"verdant/internal/sqlstore"
+	"verdant/trustlist"
+)
+
+// updateDocs says that generated pages are written instead of compared.
+func updateDocs() bool { return os.Getenv("VERDANT_UPDATE_DOCS") != "" }
+
+// checkPage compares a generated page with the file in docs/compat.
+func checkPage(t *testing.T, name, want string) {
+	t.Helper()
+	path := filepath.Join("..", "docs", "compat", name)
+	if updateDocs() {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v; make it with VERDANT_UPDATE_DOCS=1 go test -run TestCompat ./test", err)
+	}
+	if string(got) != want {
+		t.Errorf("docs/compat/%s is stale (%s); make it again with VERDANT_UPDATE_DOCS=1 go test -run TestCompat ./test", name, firstDifference(string(got), want))
+	}
+}
+
+func firstDifference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range max(len(g), len(w)) {
+		var a, b string
+		if i < len(g) {
+			a = g[i]
+		}
+		if i < len(w) {
+			b = w[i]
+		}
+		if a != b {
+			return fmt.Sprintf("line %d: got %q, want %q", i+1, a, b)
+		}
+	}
+	return "no line differs"
+}
+
+// page is one service's compatibility page.
+type page struct {
+	file, title string
+	intro       string
+	sections    []section
+}
+
+type section struct {
+	title  string
+	routes []route.Route
+}
+
+func (p page) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "<!-- Printed from the route tables by the test TestCompatPages; do not edit. -->\n# %s\n\n%s\n", p.title, p.intro)
+	for _, s := range p.sections {
+		if s.title != "" {
+			fmt.Fprintf(&b, "\n## %s\n", s.title)
+		}
+		s.write(&b)
+	}
+	return b.String()
+}
+
+// write prints the table. api-versions that all operations share stand above
+// it instead of in every row.
+func (s section) write(b *strings.Builder) {
+	same := !slices.ContainsFunc(s.routes, func(r route.Route) bool { return !slices.Equal(r.Versions, s.routes[0].Versions) })
+	versions, column, rule := func(r route.Route) string { return versionsText(r.Versions) + " | " }, "api-versions | ", "---|"
+	if same {
+		versions, column, rule = func(route.Route) string { return "" }, "", ""
+		fmt.Fprintf(b, "\napi-versions: %s.\n", versionsText(s.routes[0].Versions))
+	}
+	fmt.Fprintf(b, "\n| operation | request | %scaller needs | body at most | time at most | audit |\n|---|---|%s---|---|---|---|\n", column, rule)
+	for _, r := range s.routes {
+		fmt.Fprintf(b, "| %s | `%s %s` | %s%s | %s | %s | %s |\n", r.Name, r.Method, r.Path,
+			versions(r), actionText(r.Action), bodyText(r.MaxBody), r.Timeout, auditText(r.Audit))
+	}
+}
+
+func versionsText(v route.Versions) string {
+	if len(v) == 1 && v[0] == "*" {
+		return "any"
+	}
+	return strings.Join(v, ", ")
+}
+
+func actionText(a route.Action) string {
+	switch a {
+	case route.Anyone:
+		return "nothing"
+	case route.Decided:
+		return "the handler decides"
+	}
+	return "`" + string(a) + "`"
+}
+
+func bodyText(n int64) string {
+	switch {
+	case n == route.NoBody:
+		return "no body"
+	case n%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n%(1<<10) == 0:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+func auditText(a route.Audit) string {
+	if a == route.AuditNone {
+		return "none"
+	}
+	return "every " + string(a)
+}
+
+// compatServers makes a server of each kind on state of its own, only to read
+// its route table. Nothing listens.
+type compatServers struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+func (c compatServers) db(schema ...string) *sql.DB {
+	c.t.Helper()
+	db, err := sqlstore.Open(c.ctx, filepath.Join(c.t.TempDir(), "state.db"), [32]byte{1}, schema)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func (c compatServers) must(err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+const (
+	compatTenant = "d9ad8c4e-7c1b-4b0e-9a55-0b1f6e3c2a10"
+	compatGUID   = "5f0c2b9a-3d64-4c1e-8f7a-91c2d4e6b803"
+)
+
+func (c compatServers) keyvault() []route.Route {
+	token, err := hsm.OpenSoftware(c.ctx, c.t.TempDir(), [32]byte{1})
+	c.must(err)
+	audit, err := journal.Open(c.ctx, c.t.TempDir(), journal.Options{Key: [32]byte{1}})
+	c.must(err)
+	c.t.Cleanup(func() { _ = audit.Close() })
+	s, err := keyvault.New(keyvault.Config{Name: "vault", ResourceID: "/subscriptions/x", TenantID: compatTenant, Authority: "https://login.example/" + compatTenant},
+		keyvault.Deps{Token: token, DB: c.db(keyvault.Schema...), Audit: audit, Verifier: &rest.Verifier{}, Policy: rbac.NewPolicy(rbac.BuiltIn(), nil)})
+	c.must(err)
+	return s.Routes()
+}
+
+func (c compatServers) arm() []route.Route {
+	s, err := arm.New(arm.Config{TenantID: compatTenant, Authority: "https://login.example", Host: "management.example"},
+		arm.Deps{DB: c.db(arm.Schema...), Policy: rbac.NewPolicy(rbac.BuiltIn(), nil), Verifier: &rest.Verifier{}})
+	c.must(err)
+	return s.Routes()
+}
+
+func (c compatServers) entra() []route.Route {
+	token, err := hsm.OpenSoftware(c.ctx, c.t.TempDir(), [32]byte{1})
+	c.must(err)
+	signer, err := token.EnsureSigner(c.ctx, "signing", hsm.KeySpec{Type: hsm.RSA, Bits: 2048})
+	c.must(err)
+	s, err := entra.New(entra.Config{TenantID: compatTenant, TenantName: "Example", Domain: "example.org", Hosts: []string{"login.example.org"}},
+		entra.Deps{Signer: signer, DB: c.db(entra.Schema...)})
+	c.must(err)
+	return s.Routes()
+}
+
+func (c compatServers) loganalytics() []route.Route {
+	s, err := loganalytics.New(loganalytics.Config{Workspaces: []loganalytics.Workspace{{Name: "w", CustomerID: compatGUID, ResourceID: "/subscriptions/x/y"}}},
+		loganalytics.Deps{Dir: c.t.TempDir(), Verifier: &rest.Verifier{}, Policy: rbac.NewPolicy(rbac.BuiltIn(), nil), Now: time.Now})
+	c.must(err)
+	c.t.Cleanup(func() { _ = s.Close() })
+	return s.Routes()
+}
+
+func (c compatServers) gateway() []route.Route {
+	_, anchor := c.authority()
+	s, err := gateway.New(c.ctx, gateway.Config{}, gateway.Deps{DB: c.db(), Anchor: anchor})
+	c.must(err)
+	return s.Routes()
+}
+
+// authority makes a self-signed certificate of a country.
+func (c compatServers) authority() (*ecdsa.PrivateKey, *x509.Certificate) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	c.must(err)
+	der, err := trustlist.NewCSCA(c.ctx, key, trustlist.Subject{Country: "IE", Organization: "Example", CommonName: "Example"}, time.Now())
+	c.must(err)
+	cert, err := x509.ParseCertificate(der)
+	c.must(err)
+	return key, cert
+}
+
+func (c compatServers) issuance(role issuance.Role, byHash bool) []route.Route {
+	cfg := issuance.Config{Role: role, Country: "IE", FrontendIssuing: byHash}
+	deps := issuance.Deps{DB: c.db()}
+	if role == issuance.Private {
+		key, csca := c.authority()
+		signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		c.must(err)
+		der, err := trustlist.NewDSC(c.ctx, trustlist.Authority{Certificate: csca, Key: key}, signer.Public(),
+			trustlist.Subject{Country: "IE", Organization: "Example", CommonName: "DSC"}, 0, time.Now())
+		c.must(err)
+		dsc, err := x509.ParseCertificate(der)
+		c.must(err)
+		deps.DSC, deps.Signer, deps.Tokens = dsc, signer, &rest.Verifier{}
+	}
+	s, err := issuance.New(c.ctx, cfg, deps)
+	c.must(err)
+	return s.Routes()
+}
+
+// noList is a trust list source that has not downloaded anything.
+type noList struct{ verifier.Source }
+
+func (noList) Current() *connector.Snapshot  { return &connector.Snapshot{} }
+func (noList) Refresh(context.Context) error { return nil }
+
+func (c compatServers) verifier() []route.Route {
+	s, err := verifier.New(c.ctx, verifier.Config{}, verifier.Deps{DB: c.db(), Source: noList{}})
+	c.must(err)
+	return s.Routes()
+}
+
+func (c compatServers) businessrule() []route.Route {
+	s, err := businessrule.New(c.ctx, businessrule.Config{}, businessrule.Deps{DB: c.db(), Source: struct{ businessrule.Source }{}})
+	c.must(err)
+	return s.Routes()
+}
+
+// nobody refuses to give tokens.
+type nobody struct{}
+
+func (nobody) Token(context.Context, string) (string, error) { return "", errors.New("no token") }
+
+func (c compatServers) portal() []route.Route {
+	s, err := portal.New(portal.Config{URL: "https://portal.example", ClientID: "x", Authority: "https://login.example/t",
+		Issuance: "http://issuance.example", IssuanceAudience: "api://issuance", Country: "IE"},
+		portal.Deps{Tokens: nobody{}, IDTokens: &rest.Verifier{}, AccessTokens: &rest.Verifier{},
+			Secret: func(context.Context) (string, error) { return "", nil }, HTTP: http.DefaultClient})
+	c.must(err)
+	return s.Routes()
+}
+
+// TestCompatPages prints the services' route tables and compares them with
+// the pages in docs/compat.
+func TestCompatPages(t *testing.T) {
+	c := compatServers{t, t.Context()}
+	one := func(routes []route.Route) []section { return []section{{routes: routes}} }
+	pages := []page{
+		{"keyvault.md", "Key Vault data plane", "Host `<vault>.vault.azure.net`, reached through a private endpoint only. Stock `azkeys`, `azsecrets` and `azcertificates` clients work. " +
+			"`caller needs` is the data action that a role assignment on the object, the vault or above it must give. " +
+			"`{version}` may be left out for the current version. Lists take `maxresults` (1 to 25) and answer `nextLink`.", one(c.keyvault())},
+		{"arm.md", "Control plane (Azure Resource Manager)", "Host `management.<parent zone>`; also `management.azure.com` inside the private networks. Tokens for `https://management.azure.com/`. " +
+			"Resources are read only: they are what the estate was started with. Role assignments can be written; a write has taken effect when it is answered.", one(c.arm())},
+		{"entra.md", "Identity service", "Host `login.<parent zone>`. `{tenant}` is the tenant's GUID, its domain, `common` or `organizations`. " +
+			"The endpoints without `v2.0` take `resource=`, those with it take `scope=`. Besides these, every pod has the instance metadata service at `http://169.254.169.254/metadata/identity/oauth2/token` (api-version 2018-02-01).", one(c.entra())},
+		{"loganalytics.md", "Log query API", "Host `api.loganalytics.azure.com`, also `api.loganalytics.io`. Tokens for either as audience. `{workspace}` is the workspace id (GUID) or its name. " +
+			"The language is on its own page, [kql.md](kql.md).", one(c.loganalytics())},
+		{"gateway.md", "EU gateway (dgc-gateway)", "The interface of the EU DCC gateway. A caller proves possession of its AUTHENTICATION certificate in the TLS handshake; uploads are CMS SignedData (RFC 5652), in base64, " +
+			"signed by the country's UPLOAD certificate. `application/cms` and `application/cms-text` are the body types.", one(c.gateway())},
+		{"issuance.md", "Issuance service (dgca-issuance-service)", "Two instances of one service. The private one signs; the public one has no key and answers citizens' wallets.", []section{
+			{"Private instance", c.issuance(issuance.Private, false)},
+			{"Private instance with issuing by hash turned on (off by default)", c.issuance(issuance.Private, true)},
+			{"Public instance", c.issuance(issuance.Public, false)},
+		}},
+		{"verifier.md", "Verifier service (dgca-verifier-service)", "The interface of dgca-verifier-service, and `/trustlist` and `/verify` beside it.", one(c.verifier())},
+		{"businessrule.md", "Business rule service (dgca-businessrule-service)", "The interface of dgca-businessrule-service. `{hash}` is the SHA-256 of the document in lower-case hex.", one(c.businessrule())},
+		{"portal.md", "Issuance portal (dgca-issuance-web)", "`/api/…` takes an access token for `api://dgca-issuance-web` with the role `Certificate.Issuer`; pages take the session cookie of a browser that has signed in.", one(c.portal())},
+	}
+	for _, p := range pages {
+		for _, s := range p.sections {
+			if len(s.routes) == 0 {
+				t.Fatalf("%s has no routes", p.file)
+			}
+		}
+		checkPage(t, p.file, p.String())
+	}
+}

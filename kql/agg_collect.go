@@ -267,3 +267,47 @@ func (a *bitsAgg) result() *Vector {
 	}
 	return v
 }
+
+// covarianceAgg is the covariance of two expressions; rows where either is null
+// are skipped.
+type covarianceAgg struct {
+	population bool
+	n          []int64
+	mx, my, c  []float64
+}
+
+func (a *covarianceAgg) grow(n int) {
+	a.n, a.mx, a.my, a.c = extend(a.n, n), extend(a.mx, n), extend(a.my, n), extend(a.c, n)
+}
+
+func (a *covarianceAgg) update(groups []uint32, args []*Vector) int64 {
+	for i, g := range groups {
+		x, y := args[0].val(i), args[1].val(i)
+		if x.null || y.null {
+			continue
+		}
+		a.n[g]++
+		n := float64(a.n[g])
+		dx := x.f - a.mx[g]
+		a.mx[g] += dx / n
+		a.my[g] += (y.f - a.my[g]) / n
+		a.c[g] += dx * (y.f - a.my[g])
+	}
+	return 0
+}
+
+func (a *covarianceAgg) result() *Vector {
+	out := newVector(Real, len(a.n))
+	for g, n := range a.n {
+		div := float64(n)
+		if !a.population {
+			div--
+		}
+		if div > 0 {
+			out.floats[g] = a.c[g] / div
+		} else {
+			out.floats[g] = math.NaN()
+		}
+	}
+	return out
+}

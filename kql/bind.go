@@ -1,6 +1,7 @@
 package kql
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,11 +14,20 @@ const maxBound = 200_000
 // Bind resolves the names and types of a query against a catalog. The error is
 // an *Error with SemanticError, NotImplemented or LimitExceeded and the place
 // of the first fault.
-func Bind(q *Query, cat Catalog, opt BindOptions) (plan *Plan, err error) {
+func Bind(q *Query, cat Catalog, opt BindOptions) (*Plan, error) {
+	return BindContext(context.Background(), q, cat, opt)
+}
+
+// BindContext is Bind under a context. A query whose columns depend on its data
+// (evaluate bag_unpack) reads that operator's input while it is bound, within
+// opt.Limits; its plan then answers from the rows that were read.
+func BindContext(ctx context.Context, q *Query, cat Catalog, opt BindOptions) (plan *Plan, err error) {
 	if cat == nil {
 		cat = MapCatalog{}
 	}
-	b := &binder{text: q.text, cat: cat, opt: opt}
+	x, cancel := newExec(ctx, opt.Limits)
+	defer cancel()
+	b := &binder{text: q.text, cat: cat, opt: opt, exec: x}
 	defer recoverBail(q.text, &err)
 	p := &Plan{text: q.text}
 	for i, s := range q.stmts {
@@ -95,11 +105,18 @@ type binder struct {
 	bound   int
 	refusal *Error
 	aggs    *aggScope
+	exec    *exec // for what must be read while binding
 }
 
 func (b *binder) fail(at node, code ErrorCode, format string, args ...any) {
 	s := at.place()
 	panic(bail{errorAt(b.text, code, s.pos, clip(b.source(s), 60), format, args...)})
+}
+
+// discover reads an input while binding.
+func (b *binder) discover(in rel) *Batch {
+	in.prune(allNeeded(in))
+	return b.exec.collect(in)
 }
 
 func (b *binder) source(s span) string {

@@ -91,6 +91,9 @@ func (b *binder) makeAggregate(n *callNode, base string, c *aggCall, args []expr
 		c.make = func() aggregate {
 			return &momentAgg{population: strings.HasSuffix(base, "p"), root: strings.HasPrefix(base, "stdev")}
 		}
+	case "covariance", "covariancep":
+		c.args = []expr{cast(args[0], Real), cast(args[1], Real)}
+		c.make = func() aggregate { return &covarianceAgg{population: base == "covariancep"} }
 	case "percentile":
 		*c = *b.percentileCall(n, args[0], args[1])
 	case "binary_all_and", "binary_all_or", "binary_all_xor":

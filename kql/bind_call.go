@@ -22,7 +22,8 @@ var implementations = sync.OnceValue(func() map[string]impl {
 	all := map[string]impl{}
 	for _, family := range []map[string]impl{
 		conversionFunctions(), stringFunctions(), regexFunctions(), parseFunctions(), conditionalFunctions(), mathFunctions(), timeFunctions(),
-		dynamicFunctions(), arrayFunctions(), encodingFunctions(), networkFunctions(),
+		dynamicFunctions(), bagFunctions(), bagEdits(), arrayFunctions(), setFunctions(), seriesFunctions(),
+		encodingFunctions(), digestFunctions(), networkFunctions(), addressFunctions(),
 	} {
 		for name, f := range family {
 			all[name] = f
@@ -71,6 +72,10 @@ func (b *binder) callExpr(n *callNode) expr {
 		b.fail(n, SemanticError, "%s yields a table, where a scalar is expected", n.name)
 	case "pack_all":
 		return b.packAll(n)
+	case "ingestion_time":
+		if b.row != nil && b.row.cols.Index("_TimeReceived") >= 0 && len(n.args) == 0 {
+			return b.nameExpr(&nameNode{n.span, "_TimeReceived"})
+		}
 	case "column_ifexists", "columnifexists":
 		return b.columnIfExists(n)
 	}

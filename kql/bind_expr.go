@@ -1,6 +1,9 @@
 package kql
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // expr binds a scalar expression over the row in scope.
 func (b *binder) expr(n node) expr {
@@ -516,6 +519,9 @@ func (b *binder) callName(n *callNode) string {
 			return n.name + "_" + first
 		}
 	case 'p':
+		if strings.HasPrefix(n.name, "covariance") && len(n.args) > 1 {
+			first += "_" + b.autoName(n.args[1].x)
+		}
 		if agg || first != "" {
 			return s.prefix + "_" + first
 		}

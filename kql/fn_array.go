@@ -73,21 +73,7 @@ func arrayFunctions() map[string]impl {
 		}),
 		"array_rotate_left": shift(1, true), "array_rotate_right": shift(-1, true),
 		"array_shift_left": shift(1, false), "array_shift_right": shift(-1, false),
-		"array_slice": listFn(func(_ *exec, list []any, a []val) val {
-			n := int64(len(list))
-			lo, hi := a[1].i, a[2].i
-			if lo < 0 {
-				lo = max(lo+n, 0)
-			}
-			if hi < 0 {
-				hi += n
-			}
-			hi = min(hi, n-1)
-			if lo > hi {
-				return dynVal([]any{})
-			}
-			return dynVal(slices.Clone(list[lo : hi+1]))
-		}),
+		"array_slice": listFn(arraySlice),
 		"array_split": listFn(arraySplit),
 		"array_sum": listFn(func(_ *exec, list []any, _ []val) val {
 			sum := 0.0
@@ -106,7 +92,17 @@ func arrayFunctions() map[string]impl {
 		}),
 		"array_sort_asc":  {bind: bindArraySort(1)},
 		"array_sort_desc": {bind: bindArraySort(-1)},
-		"set_union":       {nulls: true, fn: setUnion},
+		"zip":             {nulls: true, fn: zipLists},
+		"repeat":          {nulls: true, fn: repeatValue},
+		"range":           {fn: rangeList},
+	}
+}
+
+// setFunctions see arrays as sets; elements keep the order of their first
+// appearance.
+func setFunctions() map[string]impl {
+	return map[string]impl{
+		"set_union": {nulls: true, fn: setUnion},
 		"set_intersect": {nulls: true, fn: setOf(func(in []bool) bool {
 			return !slices.Contains(in, false)
 		})},
@@ -134,10 +130,25 @@ func arrayFunctions() map[string]impl {
 			x, y := keysOf(list), keysOf(other)
 			return boolVal(len(x) == len(y) && !slices.ContainsFunc(list, func(e any) bool { _, in := y[elementKey(e)]; return !in }))
 		}),
-		"zip":    {nulls: true, fn: zipLists},
-		"repeat": {nulls: true, fn: repeatValue},
-		"range":  {fn: rangeList},
 	}
+}
+
+// arraySlice(array, start, end) counts from the end where negative; the end is
+// included.
+func arraySlice(_ *exec, list []any, a []val) val {
+	n := int64(len(list))
+	lo, hi := a[1].i, a[2].i
+	if lo < 0 {
+		lo = max(lo+n, 0)
+	}
+	if hi < 0 {
+		hi += n
+	}
+	hi = min(hi, n-1)
+	if lo > hi {
+		return dynVal([]any{})
+	}
+	return dynVal(slices.Clone(list[lo : hi+1]))
 }
 
 // elementKey is equal for equal elements.

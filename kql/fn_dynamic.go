@@ -36,6 +36,12 @@ func dynamicFunctions() map[string]impl {
 				return dynVal(bag)
 			}}
 		}},
+	}
+}
+
+// bagFunctions read and change property bags.
+func bagFunctions() map[string]impl {
+	return map[string]impl{
 		"bag_keys": {fn: func(_ *exec, a []val) val {
 			bag, ok := a[0].d.(*Bag)
 			if !ok {
@@ -88,6 +94,12 @@ func dynamicFunctions() map[string]impl {
 			out.Set(a[1].s, valToDynamic(a[2]))
 			return dynVal(out)
 		}},
+	}
+}
+
+// bagEdits make bags of bags and arrays.
+func bagEdits() map[string]impl {
+	return map[string]impl{
 		"bag_remove_keys": {fn: func(_ *exec, a []val) val {
 			bag, ok := a[0].d.(*Bag)
 			list, isList := a[1].d.([]any)

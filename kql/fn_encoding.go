@@ -2,6 +2,8 @@ package kql
 
 import (
 	"bytes"
+	"compress/gzip"
+	"compress/zlib"
 	"crypto/md5"
 	"crypto/rand"
 	"crypto/sha1"
@@ -9,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"unicode/utf8"
@@ -69,7 +72,11 @@ func encodingFunctions() map[string]impl {
 			g, _ := parseGUID(hex.EncodeToString(swapGUID(raw)))
 			return val{t: GUID, s: g}
 		}},
-		"url_encode": {fn: func(_ *exec, a []val) val { return strVal(lowerEscapes(url.QueryEscape(a[0].s))) }},
+		"gzip_decompress_from_base64_string": {fn: func(x *exec, a []val) val {
+			return decompress(x, a[0].s, func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) })
+		}},
+		"zlib_decompress_from_base64_string": {fn: func(x *exec, a []val) val { return decompress(x, a[0].s, zlib.NewReader) }},
+		"url_encode":                         {fn: func(_ *exec, a []val) val { return strVal(lowerEscapes(url.QueryEscape(a[0].s))) }},
 		"url_encode_component": {fn: func(_ *exec, a []val) val {
 			return strVal(lowerEscapes(strings.ReplaceAll(url.QueryEscape(a[0].s), "+", "%20")))
 		}},
@@ -80,6 +87,12 @@ func encodingFunctions() map[string]impl {
 			}
 			return strVal(s)
 		}},
+	}
+}
+
+// digestFunctions hash texts and make identifiers.
+func digestFunctions() map[string]impl {
+	return map[string]impl{
 		"hash_md5": {fn: func(_ *exec, a []val) val {
 			d := md5.Sum([]byte(valText(a[0])))
 			return strVal(hex.EncodeToString(d[:]))
@@ -99,6 +112,25 @@ func encodingFunctions() map[string]impl {
 			return val{t: GUID, s: fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:])}
 		}},
 	}
+}
+
+// decompress gives "" for what is not compressed text.
+func decompress(x *exec, s string, open func(io.Reader) (io.ReadCloser, error)) val {
+	raw, err := base64.StdEncoding.DecodeString(s)
+	if err != nil {
+		return strVal("")
+	}
+	r, err := open(bytes.NewReader(raw))
+	if err != nil {
+		return strVal("")
+	}
+	defer r.Close()
+	out, err := io.ReadAll(io.LimitReader(r, maxStringBytes+1))
+	if err != nil || !utf8.Valid(out) {
+		return strVal("")
+	}
+	boundString(x, len(out))
+	return strVal(string(out))
 }
 
 // lowerEscapes writes the hexadecimal digits of %XX in lower case.

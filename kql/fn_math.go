@@ -177,7 +177,7 @@ func ceiling(_ *exec, a []val) val {
 	return v
 }
 
-// round rounds half to even, to a number of digits that may be negative.
+// round rounds half away from zero, to a number of digits that may be negative.
 func round(_ *exec, a []val) val {
 	v := a[0]
 	var digits int64
@@ -191,12 +191,12 @@ func round(_ *exec, a []val) val {
 		}
 		p := math.Pow(10, math.Abs(float64(digits)))
 		if digits < 0 {
-			return realVal(roundHalfEven(v.f/p) * p)
+			return realVal(math.Round(v.f/p) * p)
 		}
 		if math.Abs(v.f*p) > 1<<53 {
 			return v
 		}
-		return realVal(roundHalfEven(v.f*p) / p)
+		return realVal(math.Round(v.f*p) / p)
 	case Decimal:
 		n := v.d.(Number)
 		if digits < 0 || int64(n.scale) <= digits {
@@ -209,7 +209,7 @@ func round(_ *exec, a []val) val {
 	}
 	if digits < 0 && digits > -18 {
 		p := int64(math.Pow(10, float64(-digits)))
-		return intVal(v.t, int64(roundHalfEven(float64(v.i)/float64(p)))*p)
+		return intVal(v.t, int64(math.Round(float64(v.i)/float64(p)))*p)
 	}
 	return v
 }

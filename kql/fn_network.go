@@ -150,6 +150,12 @@ func networkFunctions() map[string]impl {
 			}
 			return strVal(textIPv4(maskIPv4(x, int(a[1].i))) + "/" + strconv.FormatInt(a[1].i, 10))
 		}},
+	}
+}
+
+// addressFunctions are those over IPv6 and over addresses inside texts.
+func addressFunctions() map[string]impl {
+	return map[string]impl{
 		"parse_ipv6": {fn: func(_ *exec, a []val) val { return maskedIPv6(a[0].s, 128) }},
 		"parse_ipv6_mask": {fn: func(_ *exec, a []val) val {
 			if a[1].i < 0 || a[1].i > 128 {

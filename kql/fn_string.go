@@ -120,7 +120,7 @@ func splitText(x *exec, a []val) val {
 	if len(a) > 2 && !a[2].null {
 		i := a[2].i
 		if i < 0 || i >= int64(len(parts)) {
-			return dynVal([]any{""})
+			return dynVal([]any{})
 		}
 		return dynVal([]any{parts[i]})
 	}

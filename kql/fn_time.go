@@ -117,8 +117,8 @@ func timeFunctions() map[string]impl {
 		"unixtime_milliseconds_todatetime": unixTime(1e4),
 		"unixtime_microseconds_todatetime": unixTime(10),
 		"unixtime_nanoseconds_todatetime":  unixTime(0.01),
-		"format_datetime": {bind: bindFormat(formatDateTimeFn)},
-		"format_timespan": {bind: bindFormat(formatTimeSpanFn)},
+		"format_datetime":                  {bind: bindFormat(formatDateTimeFn)},
+		"format_timespan":                  {bind: bindFormat(formatTimeSpanFn)},
 		"datetime_utc_to_local":            {fn: func(_ *exec, a []val) val { return shiftZone(a[0].i, a[1].s, 1) }},
 		"datetime_local_to_utc":            {fn: func(_ *exec, a []val) val { return shiftZone(a[0].i, a[1].s, -1) }},
 	}

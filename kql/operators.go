@@ -31,6 +31,8 @@ func operatorParser(name string) readOperator {
 		return readUnion
 	case "search":
 		return readSearch
+	case "evaluate":
+		return readEvaluate
 	case "as":
 		return readAs
 	case "getschema":
@@ -100,7 +102,7 @@ func sourceParser(p *parser, name string) readOperator {
 // knownOperator lists the operators of the language that have no syntax here.
 func knownOperator(name string) bool {
 	switch name {
-	case "assert-schema", "consume", "evaluate", "execute-and-cache", "facet", "find", "fork",
+	case "assert-schema", "consume", "execute-and-cache", "facet", "find", "fork",
 		"graph-mark-components", "graph-match", "graph-merge", "graph-shortest-paths", "graph-to-table", "graph-where-edges", "graph-where-nodes",
 		"macro-expand", "make-graph",
 		"partition-by", "__partitionby", "project-by-names", "reduce", "scan":

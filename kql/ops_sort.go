@@ -122,11 +122,21 @@ func (r *sortRel) prune(need []bool) {
 
 func (r *sortRel) run(x *exec) iter.Seq[*Batch] {
 	return func(yield func(*Batch) bool) {
-		all := x.collect(r.in)
-		idx := r.order(x, all)
+		var all *Batch
+		var idx []int32
+		n := int64(-1)
 		if r.limit != nil {
-			if n := constValue(x, r.limit); !n.null && n.i < int64(len(idx)) {
-				idx = idx[:max(n.i, 0)]
+			if c := constValue(x, r.limit); !c.null {
+				n = max(c.i, 0)
+			}
+		}
+		if n >= 0 && n <= maxBoundedTop {
+			all, idx = r.best(x, int(n))
+		} else {
+			all = x.collect(r.in)
+			idx = r.order(x, all)
+			if n >= 0 && n < int64(len(idx)) {
+				idx = idx[:n]
 			}
 		}
 		for lo := 0; lo < len(idx); lo += batchRows {
@@ -137,12 +147,66 @@ func (r *sortRel) run(x *exec) iter.Seq[*Batch] {
 	}
 }
 
+// maxBoundedTop is how many rows top keeps batch by batch; beyond, sorting all
+// at once is cheaper.
+const maxBoundedTop = 4096
+
+// best reads the input keeping only the n first rows of the order. Rows that
+// tie keep the order of their arrival.
+func (r *sortRel) best(x *exec, n int) (*Batch, []int32) {
+	kept := concatBatches(r.in.schema(), nil)
+	for b := range r.in.run(x) {
+		x.check()
+		if b.n == 0 || n == 0 {
+			continue
+		}
+		if kept.n == n {
+			if b = r.contenders(x, kept, b); b.n == 0 {
+				continue
+			}
+		}
+		parts := []*Batch{kept, b}
+		if kept.n == 0 {
+			parts = parts[1:]
+		}
+		all := concatBatches(r.in.schema(), parts)
+		idx := r.order(x, all)
+		kept = all.gather(idx[:min(n, len(idx))])
+	}
+	idx := make([]int32, kept.n)
+	for i := range idx {
+		idx[i] = int32(i)
+	}
+	return kept, idx
+}
+
+// contenders keeps the rows of a batch that come before the worst row kept, by
+// the first key; rows that tie with it stay only if another key may decide.
+func (r *sortRel) contenders(x *exec, kept, b *Batch) *Batch {
+	worst := kept.slice(kept.n-1, kept.n)
+	k := r.keys[0]
+	bar, v := k.e.eval(x, worst), k.e.eval(x, b)
+	both := concat(v.typ, []*Vector{v, bar})
+	cmp := k.comparator(both)
+	last := int32(b.n)
+	limit := 0
+	if len(r.keys) > 1 {
+		limit = 1
+	}
+	idx := make([]int32, 0, 64)
+	for i := range int32(b.n) {
+		if cmp(i, last) < limit {
+			idx = append(idx, i)
+		}
+	}
+	return b.gather(idx)
+}
+
 func (r *sortRel) order(x *exec, all *Batch) []int32 {
 	idx := make([]int32, all.n)
 	for i := range idx {
 		idx[i] = int32(i)
 	}
-	x.hold(4 * int64(all.n))
 	cmps := make([]func(a, b int32) int, len(r.keys))
 	for i, k := range r.keys {
 		cmps[i] = k.comparator(k.e.eval(x, all))

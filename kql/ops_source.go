@@ -217,9 +217,11 @@ type externaldataOp struct {
 func readExternaldata(p *parser, o opBase) operator {
 	op := &externaldataOp{opBase: o, cols: p.schemaDecl().cols}
 	p.expectPunct("[")
-	for !p.isPunct("]") {
+	for {
 		p.expr()
-		p.acceptPunct(",")
+		if !p.acceptPunct(",") || p.isPunct("]") {
+			break
+		}
 	}
 	p.expectPunct("]")
 	if p.acceptWord("with") {
@@ -231,7 +233,9 @@ func readExternaldata(p *parser, o opBase) operator {
 			}
 			p.expectPunct("=")
 			p.expr()
-			p.acceptPunct(",")
+			if !p.acceptPunct(",") {
+				break
+			}
 		}
 		p.expectPunct(")")
 	}

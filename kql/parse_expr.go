@@ -537,11 +537,16 @@ func (p *parser) dynamicBody() any {
 	case p.acceptWord("NaN", "nan"):
 		return math.NaN()
 	}
+	return p.dynamicNumber()
+}
+
+// dynamicNumber reads a number, a timespan or a typed literal, with its sign.
+func (p *parser) dynamicNumber() any {
 	neg := false
 	if p.isPunct("-") || p.isPunct("+") {
 		neg = p.next().text == "-"
 	}
-	t = p.peek()
+	t := p.peek()
 	switch t.kind {
 	case tokLong, tokReal, tokSpan, tokTyped:
 		p.next()

@@ -198,7 +198,11 @@ func (p *parser) statement() statement {
 		p.failAt(p.peek(), NotImplemented, "the statement %q is not implemented", p.peek().text+" "+next.text)
 	}
 	x := p.pipe()
-	if c, ok := x.(*binaryNode); ok && c.op == "==" && !strings.HasPrefix(p.text[c.opPos:], "==") {
+	first := x
+	if pn, ok := x.(*pipeNode); ok {
+		first = pn.src
+	}
+	if c, ok := first.(*binaryNode); ok && c.op == "==" && !strings.HasPrefix(p.text[c.opPos:], "==") {
 		panic(bail{errorAt(p.text, SyntaxError, start, p.text[start:c.opPos], "a statement cannot assign; %q is missing before the name", "let")})
 	}
 	return &exprStmt{p.since(start), x}

@@ -18,6 +18,8 @@ type BindOptions struct {
 	// top of the query's own filters: From inclusive, To exclusive, zero
 	// means unbounded.
 	From, To Ticks
+	// Limits bound what is read while binding (see BindContext).
+	Limits Limits
 	// SchemaOnly binds names and types and accepts functions and operators of
 	// the language that cannot be evaluated yet; such a plan has a schema but
 	// refuses to run.
@@ -132,6 +134,17 @@ func (p *Plan) Run(ctx context.Context, limits Limits) (*Result, error) {
 	if p.refusal != nil {
 		return nil, p.refusal
 	}
+	x, cancel := newExec(ctx, limits)
+	defer cancel()
+	var out Result
+	if err := p.fill(x, &out); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// newExec starts a run; the caller ends it with cancel.
+func newExec(ctx context.Context, limits Limits) (*exec, context.CancelFunc) {
 	if limits.MaxRows <= 0 {
 		limits.MaxRows = defaultMaxRows
 	}
@@ -142,13 +155,7 @@ func (p *Plan) Run(ctx context.Context, limits Limits) (*Result, error) {
 		limits.Timeout = defaultTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, limits.Timeout)
-	defer cancel()
-	var out Result
-	x := &exec{ctx: ctx, limits: limits, scalars: map[*onceExpr]val{}, tables: map[*cacheRel][]*Batch{}, sets: map[*tableInExpr]*valueSet{}, feeds: map[*feedRel][]*Batch{}, axes: map[*binAxisExpr]axisBounds{}}
-	if err := p.fill(x, &out); err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return &exec{ctx: ctx, limits: limits, scalars: map[*onceExpr]val{}, tables: map[*cacheRel][]*Batch{}, sets: map[*tableInExpr]*valueSet{}, feeds: map[*feedRel][]*Batch{}, axes: map[*binAxisExpr]axisBounds{}}, cancel
 }
 
 func (p *Plan) fill(x *exec, res *Result) (err error) {

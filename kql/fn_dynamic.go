@@ -100,7 +100,7 @@ func bagFunctions() map[string]impl {
 // bagEdits make bags of bags and arrays.
 func bagEdits() map[string]impl {
 	return map[string]impl{
-		"bag_remove_keys": {fn: func(_ *exec, a []val) val {
+		"bag_remove_keys": {fn: func(x *exec, a []val) val {
 			bag, ok := a[0].d.(*Bag)
 			list, isList := a[1].d.([]any)
 			if !ok || !isList {
@@ -108,9 +108,8 @@ func bagEdits() map[string]impl {
 			}
 			drop := map[string]bool{}
 			for _, k := range list {
-				s, ok := k.(string)
-				if ok && len(s) > 0 && s[0] == '$' {
-					return nullOf(Dynamic)
+				if s, ok := k.(string); ok && strings.HasPrefix(s, "$") {
+					x.refuse("bag_remove_keys with a path is not implemented")
 				}
 				drop[valText(dynVal(k))] = true
 			}

@@ -3,6 +3,7 @@ package kql
 import (
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // withRegex prepares a function whose argument at is a pattern: a constant one
@@ -51,20 +52,25 @@ func regexFunctions() map[string]impl {
 		"trim": trim(true, true), "trim_start": trim(true, false), "trim_end": trim(false, true),
 		"replace_regex": replace, "replace": replace,
 		"extract": extract, "extract_all": all, "extractall": all,
-		"regex_quote": text1(regexp.QuoteMeta),
-		"countof":     {fn: countOf},
-		"indexof_regex": withRegex(1, true, func(_ *exec, re *regexp.Regexp, a []val) val {
-			if len(a) > 2 {
-				return nullOf(Long)
-			}
-			s := valText(a[0])
-			loc := re.FindStringIndex(s)
-			if loc == nil {
-				return longVal(-1)
-			}
-			return longVal(int64(len([]rune(s[:loc[0]]))))
-		}),
+		"regex_quote":   text1(regexp.QuoteMeta),
+		"countof":       {fn: countOf},
+		"indexof_regex": {bind: bindIndexOfRegex},
 	}
+}
+
+func bindIndexOfRegex(b *binder, n *callNode, args []expr, ret Type) expr {
+	if len(args) > 2 {
+		b.unsupported(n, "indexof_regex with a start, length or occurrence is not implemented")
+	}
+	f := withRegex(1, true, func(_ *exec, re *regexp.Regexp, a []val) val {
+		s := valText(a[0])
+		loc := re.FindStringIndex(s)
+		if loc == nil {
+			return longVal(-1)
+		}
+		return longVal(int64(utf8.RuneCountInString(s[:loc[0]])))
+	})
+	return f.bind(b, n, args, ret)
 }
 
 // trimRegex removes one match at each end.
@@ -185,7 +191,7 @@ func countOf(x *exec, a []val) val {
 		return longVal(int64(len(re.FindAllStringIndex(s, -1))))
 	}
 	if len(a) > 2 && a[2].s != "normal" {
-		return nullOf(Long)
+		x.refuse("countof has no kind %q", a[2].s)
 	}
 	if sub == "" {
 		return longVal(0)

@@ -106,11 +106,9 @@ func timeFunctions() map[string]impl {
 		"getyear":      calendar(Long, func(t time.Time) int64 { return int64(t.Year()) }),
 		"hourofday":    calendar(Int, func(t time.Time) int64 { return int64(t.Hour()) }),
 		"week_of_year": week, "weekofyear": week,
-		"datetime_diff": {bind: bindDatetimeDiff},
-		"datetime_add":  {fn: datetimeAdd},
-		"datetime_part": {bind: func(b *binder, n *callNode, args []expr, _ Type) expr {
-			return &callExpr{name: n.name, t: Long, args: args, fn: datetimePart}
-		}},
+		"datetime_diff":                    {bind: bindDatetimeDiff},
+		"datetime_add":                     {bind: bindDatePart(DateTime, datetimeAdd, intVal(Long, 0), intVal(DateTime, int64(TicksPerDay)))},
+		"datetime_part":                    {bind: bindDatePart(Long, datetimePart, intVal(DateTime, 0))},
 		"make_datetime":                    {fn: makeDatetime},
 		"make_timespan":                    {fn: makeTimespan},
 		"unixtime_seconds_todatetime":      unixTime(1e7),
@@ -134,6 +132,21 @@ func bindNow(b *binder, n *callNode, args []expr, ret Type) expr {
 		op = '-'
 	}
 	return b.fold(&arithExpr{op, DateTime, now, args[0]})
+}
+
+// bindDatePart refuses a constant name of a date's part that the function does
+// not know; probe is what to try the name with.
+func bindDatePart(t Type, fn scalarFn, probe ...val) func(*binder, *callNode, []expr, Type) expr {
+	return func(b *binder, n *callNode, args []expr, _ Type) expr {
+		c, ok := args[0].(*constExpr)
+		if !ok {
+			b.fail(n.args[0].x, SemanticError, "the first argument of %s must be a string literal", n.name)
+		}
+		if fn(nil, append([]val{c.v}, probe...)).null {
+			b.fail(n.args[0].x, SemanticError, "%q is no part of a date that %s knows", c.v.s, n.name)
+		}
+		return &callExpr{name: n.name, t: t, args: args, fn: fn}
+	}
 }
 
 // bindDatetimeDiff gives the difference its type: the engine answers weeks with

@@ -77,6 +77,9 @@ func (o *unionOp) bind(b *binder, in rel) rel {
 		r.names = append(r.names, i.name)
 	}
 	r.layout(o.source, o.inner)
+	if r.conflict != "" {
+		b.unsupported(o, "union kind=inner of tables that type the column %q differently is not implemented", r.conflict)
+	}
 	return r
 }
 
@@ -155,7 +158,9 @@ type unionRel struct {
 	names  []string
 	cols   Schema
 	source bool
-	maps   [][]int // for each input the column of the input, or -1
+	// conflict names a column that an inner union's tables type differently.
+	conflict string
+	maps     [][]int // for each input the column of the input, or -1
 }
 
 func (r *unionRel) layout(source string, inner bool) {
@@ -203,6 +208,9 @@ func (r *unionRel) layout(source string, inner bool) {
 		}
 	}
 	for _, s := range slots {
+		if inner && s.count == len(r.ins) && len(s.types) > 1 {
+			r.conflict = s.name
+		}
 		if inner && (s.count < len(r.ins) || len(s.types) > 1) {
 			continue
 		}

@@ -114,6 +114,12 @@ func (x *exec) fail(format string, args ...any) {
 	panic(bail{plainError(RuntimeError, format, args...)})
 }
 
+// refuse ends the run over something that only the data shows to be beyond this
+// engine.
+func (x *exec) refuse(format string, args ...any) {
+	panic(bail{plainError(NotImplemented, format, args...)})
+}
+
 // collect reads a whole input into memory.
 func (x *exec) collect(r rel) *Batch {
 	var parts []*Batch

@@ -52,6 +52,7 @@ func Table() []Rule {
 	return []Rule{
 		{"cmd/verdant", slices.Concat([]string{"estate/...", "internal/..."}, public), "the command line assembles nothing itself; it asks the estate"},
 		{"hcert/...", nil, "hcert is a public library and stands alone"},
+		{"certlogic/...", nil, "certlogic is a public library and stands alone"},
 		{"kql/...", nil, "kql is a public library and stands alone"},
 		{"trustlist/...", []string{"hcert/..."}, "trustlist is a public library over hcert"},
 		{"hsm/...", []string{"internal/..."}, "private keys live where nothing else does"},

@@ -297,34 +297,53 @@ func bindArraySort(sign int) func(b *binder, n *callNode, args []expr, ret Type)
 			}
 			args = args[:k]
 		}
-		if len(args) > 1 {
-			b.unsupported(n, "%s of several arrays is not implemented", n.name)
-		}
-		return &callExpr{name: n.name, t: Dynamic, args: args, fn: func(_ *exec, a []val) val {
-			list, ok := a[0].d.([]any)
-			if !ok {
-				return nullOf(Dynamic)
-			}
-			out := slices.Clone(list)
-			slices.SortStableFunc(out, func(x, y any) int {
-				switch {
-				case x == nil && y == nil:
-					return 0
-				case x == nil || y == nil:
-					if (x == nil) == nullsLast {
-						return 1
-					}
-					return -1
-				}
-				c, sameKind := compareElements(x, y)
-				if !sameKind { // kinds keep their order either way
-					return c
-				}
-				return sign * c
-			})
-			return dynVal(out)
+		return &callExpr{name: n.name, t: Dynamic, args: args, nulls: true, fn: func(_ *exec, a []val) val {
+			return sortArrays(a, sign, nullsLast)
 		}}
 	}
+}
+
+// sortArrays sorts the first array and moves the others along; an array of
+// another length becomes null.
+func sortArrays(a []val, sign int, nullsLast bool) val {
+	list, ok := a[0].d.([]any)
+	if !ok {
+		return nullOf(Dynamic)
+	}
+	order := seq(len(list))
+	slices.SortStableFunc(order, func(i, k int) int {
+		x, y := list[i], list[k]
+		switch {
+		case x == nil && y == nil:
+			return 0
+		case x == nil || y == nil:
+			if (x == nil) == nullsLast {
+				return 1
+			}
+			return -1
+		}
+		c, sameKind := compareElements(x, y)
+		if !sameKind { // kinds keep their order either way
+			return c
+		}
+		return sign * c
+	})
+	sorted := make([]any, len(a))
+	for k, v := range a {
+		other, ok := v.d.([]any)
+		if !ok || len(other) != len(list) {
+			continue
+		}
+		out := make([]any, len(list))
+		for i, from := range order {
+			out[i] = other[from]
+		}
+		sorted[k] = out
+	}
+	if len(a) == 1 {
+		return dynVal(sorted[0])
+	}
+	return dynVal(sorted)
 }
 
 func compareElements(x, y any) (c int, sameKind bool) {

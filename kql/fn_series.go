@@ -133,6 +133,8 @@ func seriesFunctions() map[string]impl {
 		"series_iir":                 {fn: seriesIIR},
 		"series_fir":                 {bind: bindFIR},
 		"series_fit_line_dynamic":    {fn: seriesFitLine},
+		"series_fit_line":            {bind: bindFitLine},
+		"series_stats":               {fn: seriesStats},
 		"series_pearson_correlation": {fn: seriesPearson},
 		"series_sum":                 {fn: func(_ *exec, a []val) val { return reduceSeries(a[0], 0, func(s, v float64) float64 { return s + v }) }},
 		"series_product":             {fn: func(_ *exec, a []val) val { return reduceSeries(a[0], 1, func(s, v float64) float64 { return s * v }) }},

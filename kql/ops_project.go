@@ -244,18 +244,20 @@ func (b *binder) project(in rel, items []node, extend bool) *projectRel {
 	}
 	b.withRow(rowOf(in), func() {
 		for _, item := range items {
-			if n, ok := item.(*namedNode); ok && len(n.names) > 1 {
-				for i, e := range b.tuple(n) {
-					put(item, n.names[i], true, false, e)
+			x, given := item, []string(nil)
+			if n, ok := item.(*namedNode); ok {
+				x, given = n.x, n.names
+			}
+			if parts := b.tupleCall(x); parts != nil {
+				for i, p := range b.tupleColumns(item, parts, given) {
+					put(item, p.name, i < len(given), i >= len(given), p.e)
 				}
 				continue
 			}
-			x, name, explicit := item, "", false
-			if n, ok := item.(*namedNode); ok {
-				x, name, explicit = n.x, n.names[0], true
-			} else {
-				name = b.autoName(item)
+			if len(given) > 1 {
+				b.fail(item, SemanticError, "the expression has one value, not %d", len(given))
 			}
+			name, explicit := b.autoName(item), len(given) == 1
 			_, isName := x.(*nameNode)
 			if _, star := x.(*starNode); star && !explicit && !extend {
 				for i, c := range in.schema() {
@@ -277,17 +279,6 @@ func (b *binder) project(in rel, items []node, extend bool) *projectRel {
 	})
 	for _, e := range out.exprs {
 		out.window = out.window || hasWindow(e)
-	}
-	return out
-}
-
-// tuple binds (a, b) = f(): the function's dynamic array, element by element.
-func (b *binder) tuple(n *namedNode) []expr {
-	e := b.expr(n.x)
-	out := make([]expr, len(n.names))
-	for i := range n.names {
-		b.unsupported(n, "several names for one expression are not implemented")
-		out[i] = e
 	}
 	return out
 }

@@ -21,33 +21,36 @@ func readPrint(p *parser, o opBase) operator {
 
 func (o *printOp) bind(b *binder, _ rel) rel {
 	out := &projectRel{in: &valuesRel{batch: &Batch{n: 1}}}
-	names := &namer{}
 	b.withRow(&rowScope{}, func() {
 		for i, item := range o.items {
 			x, name := item, "print_"+strconv.Itoa(i)
+			var given []string
 			if n, ok := item.(*namedNode); ok {
-				if len(n.names) > 1 {
-					b.unsupported(n, "several names for one expression are not implemented")
+				x, given = n.x, n.names
+			}
+			parts := b.tupleCall(x)
+			switch {
+			case parts != nil:
+				parts = b.tupleColumns(item, parts, given)
+			case len(given) > 1:
+				b.fail(item, SemanticError, "the expression has one value, not %d", len(given))
+			default:
+				if len(given) == 1 {
+					name = given[0]
 				}
-				x, name = n.x, n.names[0]
-			} else if auto := b.printName(item); auto != "" {
-				name = auto
+				parts = []tuplePart{{name, b.expr(x)}}
 			}
-			if out.cols.Index(name) >= 0 {
-				b.fail(item, SemanticError, "the column %q is there twice", name)
+			for _, p := range parts {
+				if out.cols.Index(p.name) >= 0 {
+					b.fail(item, SemanticError, "the column %q is there twice", p.name)
+				}
+				out.cols = append(out.cols, Column{p.name, p.e.typ()})
+				out.exprs = append(out.exprs, p.e)
 			}
-			e := b.expr(x)
-			names.used = append(names.used, name)
-			out.cols = append(out.cols, Column{name, e.typ()})
-			out.exprs = append(out.exprs, e)
 		}
 	})
 	return out
 }
-
-// printName is the name that an unnamed item of print gets beyond print_N:
-// none has a column to be named after.
-func (b *binder) printName(n node) string { return "" }
 
 type rangeOp struct {
 	opBase

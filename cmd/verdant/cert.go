@@ -233,14 +233,20 @@ type verdict struct {
 	KID     string    `json:"kid,omitempty"`
 	Kind    string    `json:"type,omitempty"`
 	Expires time.Time `json:"expires,omitzero"`
+	// Rules is there if rules were asked for and everything before them held.
+	Rules *ruleReport `json:"rules,omitempty"`
 }
 
 func newCertVerifyCommand() *cobra.Command {
 	var flags sessionFlags
-	var rules, at string
+	var rules ruleFlags
+	var at string
 	cmd := &cobra.Command{
 		Use:   "verify HC1|FILE|-",
 		Short: "Verify a certificate against the member state's trust list",
+		Long: `Verify a certificate against the member state's trust list: signature, validity, key usage and
+schema. With --rules also the business rules of a country, which the member state's business rule
+service has from the gateway; what does not pass every rule that applies is refused.`,
 		Args:  exactly(1, "one HC1 text, file or -"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			when := time.Now()
@@ -250,8 +256,8 @@ func newCertVerifyCommand() *cobra.Command {
 					return err
 				}
 			}
-			if rules != "" {
-				return errors.New("--rules: business rules are not built yet; without it signature, validity, key usage and schema are verified")
+			if err := rules.check(); err != nil {
+				return err
 			}
 			text, err := readCertificate(args[0])
 			if err != nil {
@@ -265,13 +271,14 @@ func newCertVerifyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := judge(text, keys, when)
-			if s.json {
-				if err := printJSON(os.Stdout, v); err != nil {
+			v, verified := verifyText(text, keys, when)
+			if rules.country != "" && verified != nil {
+				if err := s.applyRules(cmd.Context(), &v, verified, rules); err != nil {
 					return err
 				}
-			} else {
-				fmt.Println(v)
+			}
+			if err := s.printVerdict(v, rules.explain); err != nil {
+				return err
 			}
 			if !v.Valid {
 				return exitError(1)
@@ -280,7 +287,7 @@ func newCertVerifyCommand() *cobra.Command {
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().StringVar(&rules, "rules", "", "also apply the business rules of a country")
+	rules.register(cmd)
 	cmd.Flags().StringVar(&at, "at", "", "verify as of this time (RFC 3339 or YYYY-MM-DD)")
 	return cmd
 }
@@ -342,13 +349,20 @@ func (s *session) trustList(ctx context.Context) (hcert.KeySet, error) {
 }
 
 func judge(text string, keys hcert.KeySource, at time.Time) verdict {
+	v, _ := verifyText(text, keys, at)
+	return v
+}
+
+// verifyText verifies a certificate. Only a valid one is returned beside the
+// verdict.
+func verifyText(text string, keys hcert.KeySource, at time.Time) (verdict, *hcert.Verified) {
 	var decoder hcert.Decoder
 	unverified, err := decoder.Decode(text)
 	if err == nil {
 		var verified *hcert.Verified
 		if verified, err = unverified.Verify(keys, at); err == nil {
 			return verdict{Valid: true, Issuer: verified.Claims().Issuer, KID: verified.Key().KID.String(),
-				Kind: string(verified.Kind()), Expires: verified.Claims().Expires}
+				Kind: string(verified.Kind()), Expires: verified.Claims().Expires}, verified
 		}
 	}
 	v := verdict{Reason: err.Error()}
@@ -356,7 +370,7 @@ func judge(text string, keys hcert.KeySource, at time.Time) verdict {
 	if errors.As(err, &refused) {
 		v.Stage, v.Reason, v.Detail = string(refused.Stage), string(refused.Reason), refused.Detail
 	}
-	return v
+	return v, nil
 }
 
 func (v verdict) String() string {

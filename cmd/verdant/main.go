@@ -80,7 +80,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newUpCommand(), newDemoCommand(), newStatusCommand(), newDownCommand(), newLogsCommand(),
 		newCertCommand(), newExecCommand(), newRestCommand(), newQueryCommand(), newKQLCommand(),
-		newBenchCommand(), newJumpboxCommand(),
+		newBenchCommand(), newJumpboxCommand(), newCertLogicCommand(), newRulesCommand(),
 	)
 	root.AddCommand(newProcessCommands()...)
 	return root

@@ -91,6 +91,7 @@ type rowScope struct {
 	cols       Schema
 	right      Schema // the right side inside join's on; cols is the left
 	isJoin     bool
+	step       string // the step of a scan: step.column is the row matched last
 	serialized bool
 }
 

@@ -32,9 +32,6 @@ var implementations = sync.OnceValue(func() map[string]impl {
 	return all
 })
 
-// Functions lists the scalar functions that can be evaluated, sorted.
-func Functions() []string { return slices.Sorted(maps.Keys(implementations())) }
-
 func (b *binder) matchCall(n *callNode, sigs *signatures, types []Type) (*signature, []param) {
 	sig, params, arity := sigs.match(types)
 	if sig != nil {

@@ -357,7 +357,7 @@ func dynamicEquality(op compareOp, l, r expr) expr {
 		l, r = r, l
 	}
 	isString := r.typ() == String
-	return &callExpr{name: "==", t: Bool, nulls: true, args: []expr{l, r}, fn: func(_ *exec, a []val) val {
+	return &callExpr{name: "==", t: Bool, nulls: true, args: []expr{l, r}, fn: func(x *exec, a []val) val {
 		if a[0].null || a[1].null {
 			if a[0].null && a[1].null {
 				return nullOf(Bool)
@@ -367,8 +367,23 @@ func dynamicEquality(op compareOp, l, r expr) expr {
 			}
 			return boolVal(op == opNe)
 		}
+		if isString {
+			refuseMixedText(x, a[0].d, a[1].s)
+		}
 		return boolVal(dynamicEqual(a[0].d, a[1]) == (op == opEq))
 	}}
+}
+
+// refuseMixedText ends the run where a dynamic number or bool meets a string
+// that spells it: whether the engine takes 1 for "1" is not known, and a guess
+// would be silent.
+func refuseMixedText(x *exec, d any, s string) {
+	switch d.(type) {
+	case bool, int64, float64:
+		if s != "" && valText(dynVal(d)) == s {
+			x.refuse("a dynamic %s is compared with a string that spells it; convert it first, for instance with tostring()", dynamicType(d))
+		}
+	}
 }
 
 func (b *binder) betweenExpr(n *betweenNode) expr {
@@ -398,6 +413,13 @@ func (b *binder) pathExpr(n *pathNode) expr {
 			b.fail(n, SemanticError, "%s has no column %q%s", base.name, n.name, hint(n.name, cols.Names()))
 		}
 		return &colExpr{cols[i].Type, off + i}
+	}
+	if base, ok := n.base.(*nameNode); ok && b.row != nil && b.row.step != "" && base.name == b.row.step {
+		i := b.row.cols.Index(n.name)
+		if i < 0 {
+			b.fail(n, SemanticError, "the step has no column %q%s", n.name, hint(n.name, b.row.cols.Names()))
+		}
+		return &colExpr{b.row.cols[i].Type, len(b.row.cols) + i}
 	}
 	x := b.expr(n.base)
 	if x.typ() != Dynamic {

@@ -54,19 +54,19 @@ func (b *binder) inList(n *inNode, x expr) expr {
 	}
 	set := b.valueSet(n, op, x.typ(), consts)
 	if len(dynamic) == 0 {
-		return b.fold(&callExpr{name: op, t: Bool, nulls: true, args: []expr{x}, fn: func(_ *exec, a []val) val {
-			return boolVal(set.test(a[0]) != not)
+		return b.fold(&callExpr{name: op, t: Bool, nulls: true, args: []expr{x}, fn: func(x *exec, a []val) val {
+			return boolVal(set.test(x, a[0]) != not)
 		}})
 	}
 	args := append([]expr{x}, dynamic...)
-	return &callExpr{name: op, t: Bool, nulls: true, args: args, fn: func(_ *exec, a []val) val {
+	return &callExpr{name: op, t: Bool, nulls: true, args: args, fn: func(x *exec, a []val) val {
 		s := set.clone()
 		for _, v := range a[1:] {
 			for _, f := range flatten(v) {
 				s.add(f)
 			}
 		}
-		return boolVal(s.test(a[0]) != not)
+		return boolVal(s.test(x, a[0]) != not)
 	}}
 }
 
@@ -172,7 +172,7 @@ func integerTail(i int64) string {
 	return "/" + valText(longVal(i))
 }
 
-func (s *valueSet) test(v val) bool {
+func (s *valueSet) test(x *exec, v val) bool {
 	switch s.op {
 	case "has_any", "has_all":
 		all := s.op == "has_all"
@@ -186,6 +186,13 @@ func (s *valueSet) test(v val) bool {
 	}
 	if v.null {
 		return false
+	}
+	if v.t == Dynamic && s.op == "in" {
+		if text := valText(v); text != "" {
+			if _, ok := s.keys["s"+text]; ok {
+				refuseMixedText(x, v.d, text)
+			}
+		}
 	}
 	_, ok := s.keys[s.key(v)]
 	return ok
@@ -220,7 +227,7 @@ func (e *tableInExpr) eval(x *exec, b *Batch) *Vector {
 	v := e.x.eval(x, b)
 	out := newVector(Bool, b.n)
 	for i := range b.n {
-		out.bools[i] = set.test(v.val(i)) != e.not
+		out.bools[i] = set.test(x, v.val(i)) != e.not
 	}
 	return out
 }

@@ -33,6 +33,8 @@ func operatorParser(name string) readOperator {
 		return readSearch
 	case "evaluate":
 		return readEvaluate
+	case "scan":
+		return readScan
 	case "as":
 		return readAs
 	case "getschema":
@@ -105,7 +107,7 @@ func knownOperator(name string) bool {
 	case "assert-schema", "consume", "execute-and-cache", "facet", "find", "fork",
 		"graph-mark-components", "graph-match", "graph-merge", "graph-shortest-paths", "graph-to-table", "graph-where-edges", "graph-where-nodes",
 		"macro-expand", "make-graph",
-		"partition-by", "__partitionby", "project-by-names", "reduce", "scan":
+		"partition-by", "__partitionby", "project-by-names", "reduce":
 		return true
 	}
 	return false

@@ -165,7 +165,7 @@ func timeBounds(cols Schema, cond expr) (from, to Ticks) {
 // isSerialized tells whether rows have an order that window functions may use.
 func isSerialized(r rel) bool {
 	switch r := r.(type) {
-	case *sortRel, *rangeRel:
+	case *sortRel, *rangeRel, *stepRel:
 		return true
 	case *filterRel:
 		return r.serial

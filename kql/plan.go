@@ -30,8 +30,8 @@ type BindOptions struct {
 type Limits struct {
 	// MaxRows is the number of result rows (default 500,000).
 	MaxRows int64
-	// MaxBytes is the memory that operators may hold at once, estimated
-	// (default 1 GiB).
+	// MaxBytes bounds the memory that operators and the result keep,
+	// estimated and added up over the run (default 1 GiB).
 	MaxBytes int64
 	// Timeout ends the run (default 3 minutes).
 	Timeout time.Duration

@@ -122,8 +122,8 @@ func TestLimitsEndARun(t *testing.T) {
 		code   ErrorCode
 	}{
 		"too many rows":      {query: "range x from 1 to 100 step 1", limits: Limits{MaxRows: 99}, code: LimitExceeded},
-		"too much memory":    {query: "range x from 1 to 1000000 step 1 | sort by x", limits: Limits{MaxBytes: 1 << 20}, code: LimitExceeded},
-		"too many groups":    {query: "range x from 1 to 1000000 step 1 | summarize count() by x", limits: Limits{MaxBytes: 1 << 20}, code: LimitExceeded},
+		"too much memory":    {query: "range x from 1 to 1000000 step 1 | sort by x | count", limits: Limits{MaxBytes: 1 << 20}, code: LimitExceeded},
+		"too many groups":    {query: "range x from 1 to 1000000 step 1 | summarize count() by x | count", limits: Limits{MaxBytes: 1 << 20}, code: LimitExceeded},
 		"a done context":     {query: "Logs | count", ctx: cancelled, code: Cancelled},
 		"too little time":    {query: "range x from 1 to 9000000000000000000 step 1 | count", limits: Limits{Timeout: time.Millisecond}, code: Cancelled},
 		"a schema-only plan": {query: `print geo_info_from_ip_address("1.1.1.1")`, code: NotImplemented},

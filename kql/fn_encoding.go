@@ -93,18 +93,9 @@ func encodingFunctions() map[string]impl {
 // digestFunctions hash texts and make identifiers.
 func digestFunctions() map[string]impl {
 	return map[string]impl{
-		"hash_md5": {fn: func(_ *exec, a []val) val {
-			d := md5.Sum([]byte(valText(a[0])))
-			return strVal(hex.EncodeToString(d[:]))
-		}},
-		"hash_sha1": {fn: func(_ *exec, a []val) val {
-			d := sha1.Sum([]byte(valText(a[0])))
-			return strVal(hex.EncodeToString(d[:]))
-		}},
-		"hash_sha256": {fn: func(_ *exec, a []val) val {
-			d := sha256.Sum256([]byte(valText(a[0])))
-			return strVal(hex.EncodeToString(d[:]))
-		}},
+		"hash_md5":    digest(func(b []byte) []byte { d := md5.Sum(b); return d[:] }),
+		"hash_sha1":   digest(func(b []byte) []byte { d := sha1.Sum(b); return d[:] }),
+		"hash_sha256": digest(func(b []byte) []byte { d := sha256.Sum256(b); return d[:] }),
 		"new_guid": {volatile: true, fn: func(*exec, []val) val {
 			var raw [16]byte
 			_, _ = rand.Read(raw[:]) // never fails since Go 1.24
@@ -112,6 +103,18 @@ func digestFunctions() map[string]impl {
 			return val{t: GUID, s: fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:])}
 		}},
 	}
+}
+
+// digest hashes a string; how the engine lays out other types is not known.
+func digest(sum func([]byte) []byte) impl {
+	return impl{bind: func(b *binder, n *callNode, args []expr, ret Type) expr {
+		if t := args[0].typ(); t != String {
+			b.unsupported(n, "%s of a %s is not implemented; convert it first, with tostring()", n.name, t)
+		}
+		return &callExpr{name: n.name, t: String, args: args, fn: func(_ *exec, a []val) val {
+			return strVal(hex.EncodeToString(sum([]byte(valText(a[0])))))
+		}}
+	}}
 }
 
 // decompress gives "" for what is not compressed text.

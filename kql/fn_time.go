@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	_ "time/tzdata" // the zones of datetime_utc_to_local, on hosts without them
 )
 
 // calendar is a function of a datetime's calendar.
@@ -117,8 +118,8 @@ func timeFunctions() map[string]impl {
 		"unixtime_nanoseconds_todatetime":  unixTime(0.01),
 		"format_datetime":                  {bind: bindFormat(formatDateTimeFn)},
 		"format_timespan":                  {bind: bindFormat(formatTimeSpanFn)},
-		"datetime_utc_to_local":            {fn: func(_ *exec, a []val) val { return shiftZone(a[0].i, a[1].s, 1) }},
-		"datetime_local_to_utc":            {fn: func(_ *exec, a []val) val { return shiftZone(a[0].i, a[1].s, -1) }},
+		"datetime_utc_to_local":            {fn: func(x *exec, a []val) val { return shiftZone(x, a[0].i, a[1].s, 1) }},
+		"datetime_local_to_utc":            {fn: func(x *exec, a []val) val { return shiftZone(x, a[0].i, a[1].s, -1) }},
 	}
 }
 
@@ -339,10 +340,10 @@ func makeTimespan(_ *exec, a []val) val {
 	return intVal(TimeSpan, int64(d)*int64(TicksPerDay)+int64(h)*int64(TicksPerHour)+int64(m)*int64(TicksPerMinute)+int64(math.Round(s*1e7)))
 }
 
-func shiftZone(t int64, zone string, sign int64) val {
+func shiftZone(x *exec, t int64, zone string, sign int64) val {
 	loc, err := time.LoadLocation(zone)
 	if err != nil || zone == "" || zone == "Local" {
-		return nullOf(DateTime)
+		x.fail("the time zone %q is not known", clip(zone, 60))
 	}
 	tm := Ticks(t).Time()
 	if sign < 0 {

@@ -50,12 +50,20 @@ type trace struct {
 	// at is the clock, next the earliest later time at which a comparison of
 	// date-times comes out differently; 0 if there is none.
 	at, next int64
+	// months is how many more months may be looked through for it.
+	months int
 }
 
+// effort bounds what one explanation may cost, over all its evaluations.
+type effort struct{ steps, months int }
+
+func newEffort() *effort { return &effort{steps: MaxSteps, months: MaxSteps} }
+
 // explain evaluates, noting what each node evaluated to.
-func (e *Expr) explain(data Value, clock time.Time) (Value, *trace, error) {
-	m := machine{data: data, steps: MaxSteps, trace: &trace{values: map[*node]Value{}, at: clock.UnixMilli()}}
+func (e *Expr) explain(data Value, clock time.Time, left *effort) (Value, *trace, error) {
+	m := machine{data: data, steps: left.steps, trace: &trace{values: map[*node]Value{}, at: clock.UnixMilli(), months: left.months}}
 	v, err := e.explained(&m)
+	left.steps, left.months = m.steps, m.trace.months
 	return v, m.trace, err
 }
 
@@ -66,7 +74,7 @@ func (r *Rule) Explain(in *Input) Explanation {
 	if ex.Result.Err != nil {
 		return ex
 	}
-	v, tr, err := r.Logic.explain(in.Data(), in.Clock)
+	v, tr, err := r.Logic.explain(in.Data(), in.Clock, newEffort())
 	if err != nil {
 		return ex
 	}
@@ -179,9 +187,12 @@ const maxSweep = 500
 func (r *Rule) window(in *Input) (earliest, until time.Time, known bool) {
 	at := *in
 	at.Clock = time.UnixMilli(in.Clock.UnixMilli())
-	passed := false
+	passed, left := false, newEffort()
 	for range maxSweep {
-		v, tr, err := r.Logic.explain(at.Data(), at.Clock)
+		v, tr, err := r.Logic.explain(at.Data(), at.Clock, left)
+		if left.steps < 0 || left.months < 0 {
+			break
+		}
 		passes := r.result(v, err).Outcome == Passed
 		switch {
 		case passes && !passed:
@@ -207,7 +218,7 @@ const horizon = 200 * 366 * msDay
 // compared notes when the comparison of two date-times next comes out
 // differently.
 func (t *trace) compared(a, b Value) {
-	if next := nextChange(a, b, t.at); next > 0 && (t.next == 0 || next < t.next) {
+	if next := nextChange(a, b, t.at, &t.months); next > 0 && (t.next == 0 || next < t.next) {
 		t.next = next
 	}
 }
@@ -222,8 +233,9 @@ func (v Value) clockShift() *shift {
 // nextChange returns the earliest time after at at which a and b compare
 // differently, given how they move with the clock; 0 if there is none. A
 // date-time moves as the clock does, by a constant that changes only from one
-// month to the next, and only if it is made by adding months or years.
-func nextChange(a, b Value, at int64) int64 {
+// month to the next, and only if it is made by adding months or years. months is
+// how many months may be looked through; it falls below 0 if those were too few.
+func nextChange(a, b Value, at int64, months *int) int64 {
 	sa, sb := a.clockShift(), b.clockShift()
 	if sa == nil && sb == nil {
 		return 0
@@ -240,7 +252,10 @@ func nextChange(a, b Value, at int64) int64 {
 		return 0
 	}
 	now := sign(at)
-	for from := at; ; {
+	for from := at; ; *months-- {
+		if *months < 0 {
+			return 0
+		}
 		end := int64(maxDate)
 		if byMonth {
 			y, m, _ := civil(floorDiv(from, msDay))

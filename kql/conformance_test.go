@@ -549,10 +549,10 @@ func compareText(c *conformanceCase, t *ResultTable, ordered bool) string {
 		}
 		return matchRows(got, want, ordered, same)
 	case "csv":
-		if h := strings.Join(t.Columns.Names(), ","); h != strings.TrimSpace(want[0]) {
-			return fmt.Sprintf("columns: got %s, want %s", h, want[0])
+		// Some of these texts have a header line, some only the rows.
+		if h := strings.Join(t.Columns.Names(), ","); h == strings.TrimSpace(want[0]) {
+			want = want[1:]
 		}
-		want = want[1:]
 		if len(want) != len(got) {
 			return fmt.Sprintf("rows: got %q, want %q", got, want)
 		}
@@ -570,8 +570,11 @@ func compareText(c *conformanceCase, t *ResultTable, ordered bool) string {
 
 func locoText(v *Vector, i int, kind string) string {
 	if v.IsNull(i) {
-		if kind == "table" {
+		switch kind {
+		case "table":
 			return "(null)"
+		case "csv":
+			return "<null>"
 		}
 		return ""
 	}
@@ -582,6 +585,9 @@ func locoText(v *Vector, i int, kind string) string {
 		}
 		return "False"
 	case Dynamic:
+		if kind == "csv" {
+			return DynamicText(v.anys[v.at(i)])
+		}
 		return string(appendJSON(nil, v.anys[v.at(i)]))
 	case DateTime:
 		if kind == "table" {

@@ -81,7 +81,7 @@ func FromPrivateKey(key any) (*Material, error) {
 			break
 		}
 		m := &Material{spec: KeySpec{Type: RSA, Bits: k.N.BitLen()}, rsa: k}
-		if err := m.spec.check(); err != nil {
+		if err := m.spec.Check(); err != nil {
 			return nil, err
 		}
 		if err := k.Validate(); err != nil {
@@ -94,7 +94,7 @@ func FromPrivateKey(key any) (*Material, error) {
 			break
 		}
 		m := &Material{spec: KeySpec{Type: EC, Curve: Curve(k.Curve.Params().Name)}, ec: k}
-		if err := m.spec.check(); err != nil {
+		if err := m.spec.Check(); err != nil {
 			return nil, err
 		}
 		raw, err := k.Bytes()
@@ -108,7 +108,7 @@ func FromPrivateKey(key any) (*Material, error) {
 		return m, nil
 	case []byte:
 		m := &Material{spec: KeySpec{Type: Oct, Bits: 8 * len(k)}}
-		if err := m.spec.check(); err != nil {
+		if err := m.spec.Check(); err != nil {
 			return nil, err
 		}
 		m.oct = bytes.Clone(k)
@@ -279,7 +279,7 @@ func (c Curve) elliptic() elliptic.Curve {
 
 // generate makes new key material.
 func generate(spec KeySpec) (*Material, error) {
-	if err := spec.check(); err != nil {
+	if err := spec.Check(); err != nil {
 		return nil, err
 	}
 	m := &Material{spec: spec}

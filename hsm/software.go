@@ -98,7 +98,7 @@ func (s *Software) Import(ctx context.Context, id KeyID, m *Material, exportable
 // create reserves id, so that of two callers one gets ErrExists, and makes and
 // writes the key outside the lock: an RSA key takes its time.
 func (s *Software) create(ctx context.Context, id KeyID, exportable bool, make func() (*Material, error)) (Key, error) {
-	if err := errors.Join(ctx.Err(), id.check()); err != nil {
+	if err := errors.Join(ctx.Err(), id.Check()); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -166,7 +166,7 @@ func (s *Software) find(ctx context.Context, id KeyID) (*softKey, error) {
 	if k != nil {
 		return k, nil
 	}
-	if err := errors.Join(ctx.Err(), id.check()); err != nil {
+	if err := errors.Join(ctx.Err(), id.Check()); err != nil {
 		return nil, err
 	}
 	record, err := s.files.Read(string(id))
@@ -190,7 +190,7 @@ func (s *Software) find(ctx context.Context, id KeyID) (*softKey, error) {
 
 // Delete implements Token.
 func (s *Software) Delete(ctx context.Context, id KeyID) error {
-	if err := errors.Join(ctx.Err(), id.check()); err != nil {
+	if err := errors.Join(ctx.Err(), id.Check()); err != nil {
 		return err
 	}
 	defer s.forget(id) // again: a reader may have had the file open

@@ -6,7 +6,7 @@
 // is on stable storage before Generate or Import returns, that a key not
 // created exportable never leaves, and that Delete is final. Software is the
 // token in files, sealed under a root key; a PKCS#11 token fits behind the same
-// interface, and package hsmtest holds any token against it.
+// interface, and package hsmtest holds any token against it; Split joins the two.
 //
 // It refuses RSA other than 2048, 3072 and 4096 bits, curves other than P-256,
 // P-384 and P-521 (FIPS 186-5), and keys whose parts do not belong together.
@@ -78,6 +78,9 @@ var (
 	ErrMaterial = errors.New("key material refused")
 	// ErrOperation is wrapped for an operation that the kind of key cannot do.
 	ErrOperation = errors.New("this kind of key cannot do that")
+	// ErrUnavailable is wrapped when the token cannot be reached just now: the
+	// caller may try again later, and no key is lost.
+	ErrUnavailable = errors.New("the token is not available")
 )
 
 // KeyID names a key in its token: 1 to 64 lower-case letters, digits and
@@ -97,7 +100,8 @@ func LabelID(label string) KeyID {
 	return KeyID("label-" + hex.EncodeToString(sum[:16]))
 }
 
-func (id KeyID) check() error {
+// Check refuses, with ErrSpec, what is no key id.
+func (id KeyID) Check() error {
 	ok := len(id) > 0 && len(id) <= 64
 	for _, c := range id {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
@@ -140,7 +144,8 @@ type KeySpec struct {
 	Exportable bool
 }
 
-func (s KeySpec) check() error {
+// Check refuses, with ErrSpec, a key that no token makes.
+func (s KeySpec) Check() error {
 	switch {
 	case s.Type == RSA && (s.Bits == 2048 || s.Bits == 3072 || s.Bits == 4096) && s.Curve == "":
 	case s.Type == EC && s.Bits == 0 && s.Curve.elliptic() != nil:

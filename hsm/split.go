@@ -1,0 +1,77 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Split returns a token that keeps in hardware what hardware can protect, and
+// in software what it cannot: keys that may be exported, whose bytes must come
+// out again, and symmetric keys. An id names one key in both together. Two
+// callers who create under one id at once, one in each part, are not told
+// apart; ids from NewKeyID do not meet.
+//
+// Software is asked first for a key: it answers from its directory, and its
+// keys work while the hardware is away.
+func Split(hardware, software Token) Token { return split{hardware, software} }
+
+type split struct{ hardware, software Token }
+
+// place returns the token that a new key goes to and the one that must not
+// have its id.
+func (s split) place(spec KeySpec) (home, other Token) {
+	if spec.Exportable || spec.Type == Oct {
+		return s.software, s.hardware
+	}
+	return s.hardware, s.software
+}
+
+func (s split) create(ctx context.Context, id KeyID, spec KeySpec, in func(home Token) (Key, error)) (Key, error) {
+	if err := errors.Join(id.Check(), spec.Check()); err != nil {
+		return nil, fmt.Errorf("create key %s: %w", id, err)
+	}
+	home, other := s.place(spec)
+	switch _, err := other.Key(ctx, id); {
+	case err == nil:
+		return nil, fmt.Errorf("create key %s: %w", id, ErrExists)
+	case !errors.Is(err, ErrNotFound):
+		return nil, fmt.Errorf("create key %s: %w", id, err)
+	}
+	return in(home)
+}
+
+// Generate implements Token.
+func (s split) Generate(ctx context.Context, id KeyID, spec KeySpec) (Key, error) {
+	return s.create(ctx, id, spec, func(home Token) (Key, error) { return home.Generate(ctx, id, spec) })
+}
+
+// Import implements Token.
+func (s split) Import(ctx context.Context, id KeyID, m *Material, exportable bool) (Key, error) {
+	spec := m.Spec()
+	spec.Exportable = exportable
+	return s.create(ctx, id, spec, func(home Token) (Key, error) { return home.Import(ctx, id, m, exportable) })
+}
+
+// Key implements Token.
+func (s split) Key(ctx context.Context, id KeyID) (Key, error) {
+	k, err := s.software.Key(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return s.hardware.Key(ctx, id)
+	}
+	return k, err
+}
+
+// Delete implements Token.
+func (s split) Delete(ctx context.Context, id KeyID) error {
+	return errors.Join(s.software.Delete(ctx, id), s.hardware.Delete(ctx, id))
+}
+
+// Export implements Token.
+func (s split) Export(ctx context.Context, id KeyID) (*Material, error) {
+	m, err := s.software.Export(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return s.hardware.Export(ctx, id)
+	}
+	return m, err
+}

@@ -1,0 +1,186 @@
+package remote
+
+import (
+	"bufio"
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"verdant/hsm"
+)
+
+// maxServing bounds the requests that Serve works on at once; more wait in the
+// connection.
+const maxServing = 64
+
+// Refuse tells the client why there will be no token on conn.
+func Refuse(conn net.Conn, err error) error { return hello(conn, err) }
+
+func hello(conn net.Conn, err error) error {
+	return answerOf(0, nil, err).send(conn)
+}
+
+// answerOf is the answer to request number: body's fields, or err.
+func answerOf(number uint64, body func(message) message, err error) message {
+	m := newMessage(number, byte(statusOf(err)))
+	if err != nil {
+		text := err.Error()
+		return m.field([]byte(text[:min(len(text), maxText)]))
+	}
+	if body != nil {
+		m = body(m)
+	}
+	return m
+}
+
+// Serve answers for token on conn until the other end closes it or ctx ends,
+// then closes conn. It returns nil when the other end closed; requests being
+// worked on are waited for, except when ctx ended.
+func Serve(ctx context.Context, conn net.Conn, token hsm.Token) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer conn.Close()
+	s := &server{token: token, conn: conn}
+	if err := hello(conn, nil); err != nil {
+		return fmt.Errorf("greet the token's client: %w", err)
+	}
+	in := bufio.NewReaderSize(conn, maxMessage)
+	var working sync.WaitGroup
+	defer working.Wait()
+	room := make(chan struct{}, maxServing)
+	for {
+		number, code, body, err := receive(in)
+		if errors.Is(err, io.EOF) || err != nil && ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read a request to the token: %w", err)
+		}
+		work, err := s.parse(operation(code), body)
+		if err != nil {
+			return fmt.Errorf("request %d to the token: %w", number, err)
+		}
+		room <- struct{}{}
+		working.Go(func() { // Ends with the token's operation.
+			defer func() { <-room }()
+			fields, err := work(ctx)
+			s.answer(answerOf(number, fields, err))
+		})
+	}
+}
+
+type server struct {
+	token hsm.Token
+
+	mu   sync.Mutex // one message at a time
+	conn net.Conn
+}
+
+// answer sends m. An error means that the client is gone, which the reader
+// sees too.
+func (s *server) answer(m message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = m.send(s.conn)
+}
+
+// work is a request that was understood.
+type work func(context.Context) (func(message) message, error)
+
+func (s *server) parse(op operation, f *fields) (work, error) {
+	id := f.id()
+	var w work
+	switch op {
+	case opGenerate:
+		spec := f.spec()
+		w = func(ctx context.Context) (func(message) message, error) {
+			if err := refuse(spec); err != nil {
+				return nil, err
+			}
+			return describe(s.token.Generate(ctx, id, spec))
+		}
+	case opImport:
+		der := f.bytes()
+		w = func(ctx context.Context) (func(message) message, error) { return s.importKey(ctx, id, der) }
+	case opKey:
+		w = func(ctx context.Context) (func(message) message, error) { return describe(s.token.Key(ctx, id)) }
+	case opDelete:
+		w = func(ctx context.Context) (func(message) message, error) { return nil, s.token.Delete(ctx, id) }
+	case opSign:
+		pss, hash, salt, digest := f.byte(), f.hash(), f.signed(), f.bytes()
+		var opts crypto.SignerOpts = hash
+		if pss != 0 {
+			opts = &rsa.PSSOptions{Hash: hash, SaltLength: salt}
+		}
+		w = func(ctx context.Context) (func(message) message, error) { return s.sign(ctx, id, digest, opts) }
+	case opDecrypt:
+		oaep, hash, mgf, label, ciphertext := f.byte(), f.hash(), f.hash(), f.bytes(), f.bytes()
+		var opts crypto.DecrypterOpts
+		if oaep != 0 {
+			opts = &rsa.OAEPOptions{Hash: hash, MGFHash: mgf, Label: label}
+		}
+		w = func(ctx context.Context) (func(message) message, error) { return s.decrypt(ctx, id, ciphertext, opts) }
+	default:
+		return nil, fmt.Errorf("%w: operation %d", ErrProtocol, op)
+	}
+	return w, f.end()
+}
+
+// refuse keeps out what the protocol has no messages for.
+func refuse(spec hsm.KeySpec) error {
+	if spec.Type == hsm.Oct || spec.Exportable {
+		return fmt.Errorf("%w: a token behind a connection keeps no symmetric and no exportable keys", hsm.ErrSpec)
+	}
+	return nil
+}
+
+func (s *server) importKey(ctx context.Context, id hsm.KeyID, der []byte) (func(message) message, error) {
+	m, err := hsm.FromPKCS8(der)
+	clear(der)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Wipe()
+	return describe(s.token.Import(ctx, id, m, false))
+}
+
+// describe answers with what a handle shows of a key.
+func describe(k hsm.Key, err error) (func(message) message, error) {
+	if err != nil {
+		return nil, err
+	}
+	spec := k.Spec()
+	if err := refuse(spec); err != nil {
+		return nil, err
+	}
+	public, err := x509.MarshalPKIXPublicKey(k.Public())
+	if err != nil {
+		return nil, fmt.Errorf("public part of key %s: %w", k.ID(), err)
+	}
+	return func(m message) message { return m.spec(spec).field(public) }, nil
+}
+
+func (s *server) sign(ctx context.Context, id hsm.KeyID, digest []byte, opts crypto.SignerOpts) (func(message) message, error) {
+	k, err := s.token.Key(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	sig, err := k.Sign(nil, digest, opts)
+	return func(m message) message { return m.field(sig) }, err
+}
+
+func (s *server) decrypt(ctx context.Context, id hsm.KeyID, ciphertext []byte, opts crypto.DecrypterOpts) (func(message) message, error) {
+	k, err := s.token.Key(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err := k.Decrypt(nil, ciphertext, opts)
+	return func(m message) message { return m.field(plaintext) }, err
+}

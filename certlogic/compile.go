@@ -134,14 +134,7 @@ func buildVar(n *node) evalFunc {
 		if !m.spend(1) {
 			return n.tooMuch()
 		}
-		v := m.data
-		for i := range steps {
-			if v.kind == Null {
-				break
-			}
-			v = v.access(&steps[i])
-		}
-		return v, nil
+		return m.data.drill(steps), nil
 	}
 }
 
@@ -160,17 +153,13 @@ func buildLambdaVar(n *node) evalFunc {
 			}
 			return v, nil
 		}
-		var v Value
 		switch steps[0].key {
 		case "current":
-			v = m.current
+			return m.current.drill(steps[1:]), nil
 		case "accumulator":
-			v = m.accumulator
+			return m.accumulator.drill(steps[1:]), nil
 		}
-		for i := range steps[1:] {
-			v = v.access(&steps[i+1])
-		}
-		return v, nil
+		return Value{}, nil
 	}
 }
 

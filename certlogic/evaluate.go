@@ -141,8 +141,7 @@ type Result struct {
 // Evaluate applies one rule to data as Input.Data makes it, whatever the rule's
 // engine and schema versions are.
 func (r *Rule) Evaluate(data Value) Result {
-	v, err := r.Logic.Evaluate(data)
-	return r.result(v, err)
+	return r.result(r.Logic.Evaluate(data))
 }
 
 func (r *Rule) result(v Value, err error) Result {
@@ -162,7 +161,7 @@ func (r *Rule) result(v Value, err error) Result {
 // Evaluate applies rules to a certificate. A rule for another engine, or for a
 // schema that the certificate does not have, is open.
 func Evaluate(rules []*Rule, in *Input) []Result {
-	data := in.Data()
+	m := machine{data: in.Data()}
 	schema, err := in.schema()
 	out := make([]Result, len(rules))
 	for i, r := range rules {
@@ -174,7 +173,8 @@ func Evaluate(rules []*Rule, in *Input) []Result {
 			out[i] = Result{Rule: r, Outcome: Open, Err: fmt.Errorf("rule %s: %w", r.Identifier, why)}
 			continue
 		}
-		out[i] = r.Evaluate(data)
+		m.steps = MaxSteps
+		out[i] = r.result(r.Logic.eval(&m))
 	}
 	return out
 }

@@ -346,15 +346,16 @@ func (c *checker) access(n *node, s, operand *source, where *where) {
 	if n.path == "" {
 		return
 	}
+	if strings.Count(n.path, ".") >= MaxDepth {
+		c.note(operand, s, where, "the path has over %d fragments", MaxDepth)
+		return
+	}
 	for _, f := range strings.Split(n.path, ".") {
 		if f == "" {
 			c.note(operand, s, where, "the path %q has an empty fragment", clip(n.path))
 			return
 		}
 		n.steps = append(n.steps, newFragment(f))
-	}
-	if len(n.steps) > MaxDepth {
-		c.note(operand, s, where, "the path has over %d fragments", MaxDepth)
 	}
 }
 

@@ -155,8 +155,7 @@ func (v Value) Len() int {
 
 // Field returns an object's member, an array's element ("0"), or null.
 func (v Value) Field(name string) Value {
-	f := newFragment(name)
-	return v.access(&f)
+	return v.drill([]fragment{newFragment(name)})
 }
 
 // truth returns whether the value is truthy, and whether it is either truthy
@@ -206,8 +205,8 @@ func (v Value) equal(w Value) bool {
 			}
 			continue
 		}
-		other, ok := w.ref.member(v.ref.keys[i])
-		if !ok || !item.equal(other) {
+		other := w.ref.member(v.ref.keys[i])
+		if other == nil || !item.equal(*other) {
 			return false
 		}
 	}
@@ -218,19 +217,20 @@ func (v Value) equal(w Value) bool {
 // their members.
 func (v Value) Equal(w Value) bool { return v.equal(w) }
 
-func (c *composite) member(key string) (Value, bool) {
+// member returns a member of an object, or nil.
+func (c *composite) member(key string) *Value {
 	if c.index != nil {
 		if i, ok := c.index[key]; ok {
-			return c.items[i], true
+			return &c.items[i]
 		}
-		return Value{}, false
+		return nil
 	}
 	for i, k := range c.keys {
 		if k == key {
-			return c.items[i], true
+			return &c.items[i]
 		}
 	}
-	return Value{}, false
+	return nil
 }
 
 // fragment is one step of a data access path. One that is a whole number is an
@@ -248,18 +248,27 @@ func newFragment(s string) fragment {
 	return f
 }
 
-// access drills down one step. What is not there is null.
-func (v Value) access(f *fragment) Value {
+// access drills down one step. What is not there is nil.
+func (v *Value) access(f *fragment) *Value {
 	switch v.kind {
 	case Object:
-		w, _ := v.ref.member(f.key)
-		return w
+		return v.ref.member(f.key)
 	case Array:
 		if f.index >= 0 && f.index < len(v.ref.items) {
-			return v.ref.items[f.index]
+			return &v.ref.items[f.index]
 		}
 	}
-	return Value{}
+	return nil
+}
+
+// drill drills down. What is not there is null.
+func (v *Value) drill(steps []fragment) Value {
+	for i := range steps {
+		if v = v.access(&steps[i]); v == nil {
+			return Value{}
+		}
+	}
+	return *v
 }
 
 // MarshalJSON writes the value as JSON, a date-time as a string in the form

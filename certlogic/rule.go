@@ -82,12 +82,30 @@ type Rule struct {
 	ValidFrom       time.Time
 	ValidTo         time.Time
 	AffectedFields  []string
-	Logic           *Expr
+	// Logic is nil only in a rule of a LogicError; such a rule is always open.
+	Logic *Expr
+	// malformed says why there is no logic.
+	malformed error
 }
 
-// ParseRule reads a rule from the JSON that its country signed. What is wrong
-// with its logic is reported as Problems, whose places count from the beginning
-// of the logic.
+// LogicError says that a rule is a rule but for its logic. Rule is what there
+// is of it: it can be selected, so that a verifier knows whether it concerns a
+// certificate, and is open when it is evaluated.
+type LogicError struct {
+	Rule *Rule
+	// Err is Problems, or says what makes the logic no expression at all.
+	Err error
+}
+
+func (e *LogicError) Error() string {
+	return fmt.Sprintf("rule %q: logic: %v", clip(e.Rule.Identifier), e.Err)
+}
+
+func (e *LogicError) Unwrap() error { return e.Err }
+
+// ParseRule reads a rule from the JSON that its country signed. If only its
+// logic is wrong, the error is a *LogicError around Problems, whose places count
+// from the beginning of the logic.
 func ParseRule(src []byte) (*Rule, error) {
 	if len(src) > MaxSource {
 		return nil, fmt.Errorf("the rule is over %d bytes", MaxSource)
@@ -140,7 +158,8 @@ func ParseRule(src []byte) (*Rule, error) {
 		*d.into = time.UnixMilli(ms).UTC()
 	}
 	if r.Logic, err = Parse(raw.Logic); err != nil {
-		return fail(fmt.Errorf("logic: %w", err))
+		r.malformed = err
+		return nil, &LogicError{Rule: r, Err: err}
 	}
 	return r, nil
 }
@@ -166,6 +185,8 @@ func (r *Rule) Describe(languages ...string) string {
 // schema version, or nil.
 func (r *Rule) open(schema Version) error {
 	switch {
+	case r.Logic == nil:
+		return fmt.Errorf("its logic is not well-formed: %w", r.malformed)
 	case r.Engine != "CERTLOGIC":
 		return fmt.Errorf("engine %q is not CERTLOGIC", clip(r.Engine))
 	case r.EngineVersion.Compare(supportedEngine()) > 0:

@@ -2,6 +2,7 @@ package certlogic
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -142,6 +143,25 @@ func TestOnlyTruePasses(t *testing.T) {
 	in.Payload = mustData(t, `{}`)
 	if got := Evaluate([]*Rule{newRule(t, "true", nil)}, in)[0]; got.Outcome != Open {
 		t.Errorf("a certificate without a version: got %s", got.Outcome)
+	}
+}
+
+func TestARuleWithMalformedLogicIsSelectedAndOpen(t *testing.T) {
+	_, err := ParseRule(ruleSource(`{"or": [1, 2]}`, nil))
+	var at *LogicError
+	var problems Problems
+	if !errors.As(err, &at) || !errors.As(err, &problems) || len(problems) != 1 {
+		t.Fatalf("got %v", err)
+	}
+	in := vaccination(t, "2021-07-01", "2021-08-01")
+	rules := NewRuleSet(at.Rule).Select(in.Selection())
+	if len(rules) != 1 {
+		t.Fatalf("selected %d rules", len(rules))
+	}
+	for _, got := range []Result{Evaluate(rules, in)[0], at.Rule.Evaluate(in.Data()), at.Rule.Explain(in).Result} {
+		if got.Outcome != Open || got.Err == nil {
+			t.Errorf("got %+v", got)
+		}
 	}
 }
 

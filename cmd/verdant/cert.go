@@ -247,7 +247,7 @@ func newCertVerifyCommand() *cobra.Command {
 		Long: `Verify a certificate against the member state's trust list: signature, validity, key usage and
 schema. With --rules also the business rules of a country, which the member state's business rule
 service has from the gateway; what does not pass every rule that applies is refused.`,
-		Args:  exactly(1, "one HC1 text, file or -"),
+		Args: exactly(1, "one HC1 text, file or -"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			when := time.Now()
 			if at != "" {

@@ -263,11 +263,15 @@ func readRules(get func(path string) ([]byte, error), country string) (rules []*
 			return nil, nil, fmt.Errorf("%s %s: %w", item.Identifier, item.Version, err)
 		}
 		rule, err := certlogic.ParseRule(raw)
-		if err != nil {
+		var malformed *certlogic.LogicError
+		switch {
+		case err == nil:
+			rules = append(rules, rule)
+		case errors.As(err, &malformed):
+			rules = append(rules, malformed.Rule) // it is open where it applies
+		default:
 			broken = append(broken, err.Error())
-			continue
 		}
-		rules = append(rules, rule)
 	}
 	return rules, broken, nil
 }

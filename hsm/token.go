@@ -81,6 +81,9 @@ var (
 	// ErrUnavailable is wrapped when the token cannot be reached just now: the
 	// caller may try again later, and no key is lost.
 	ErrUnavailable = errors.New("the token is not available")
+	// ErrRefused is wrapped when the token refused the PIN or its settings:
+	// trying again would not help and could lock it.
+	ErrRefused = errors.New("the token will not open; mend its settings and start again")
 )
 
 // KeyID names a key in its token: 1 to 64 lower-case letters, digits and

@@ -358,10 +358,6 @@ func (k *key) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts)
 	var padding byte
 	switch o := opts.(type) {
 	case nil:
-	case *rsa.PKCS1v15DecryptOptions:
-		if o.SessionKeyLen > 0 {
-			return nil, fmt.Errorf("decrypt with key %s: %w: session keys are not supported", k.id, hsm.ErrOperation)
-		}
 	case *rsa.OAEPOptions:
 		oaep, padding = *o, 1
 	default:

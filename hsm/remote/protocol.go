@@ -49,10 +49,6 @@ const (
 // ErrProtocol is wrapped when the other end sent what is no message.
 var ErrProtocol = errors.New("the other end of the token's connection broke its protocol")
 
-// ErrRefused is wrapped when the token will not open again by itself, because
-// it refused the PIN or its configuration is wrong: trying again could lock it.
-var ErrRefused = errors.New("the token will not open; mend its settings and start again")
-
 // status says how a request ended.
 type status byte
 
@@ -65,7 +61,7 @@ const (
 // status is statusFailed+1+index.
 func kinds() []error {
 	return []error{hsm.ErrExists, hsm.ErrNotFound, hsm.ErrNotExportable, hsm.ErrSpec, hsm.ErrMaterial, hsm.ErrOperation,
-		hsm.ErrUnavailable, rsa.ErrDecryption, ErrRefused}
+		hsm.ErrUnavailable, hsm.ErrRefused, rsa.ErrDecryption}
 }
 
 func statusOf(err error) status {

@@ -138,7 +138,7 @@ func TestACallerMayGiveUp(t *testing.T) {
 }
 
 func TestAClientIsToldWhyThereIsNoToken(t *testing.T) {
-	for name, want := range map[string]error{"a refusal": remote.ErrRefused, "an absence": hsm.ErrUnavailable} {
+	for name, want := range map[string]error{"a refusal": hsm.ErrRefused, "an absence": hsm.ErrUnavailable} {
 		ours, theirs := net.Pipe()
 		go func() { _ = remote.Refuse(theirs, want) }()
 		if _, err := remote.Connect(t.Context(), ours); !errors.Is(err, want) {

@@ -58,6 +58,9 @@ func compile(n *node, traced bool) evalFunc {
 }
 
 func build(n *node, traced bool) evalFunc {
+	if n.bad != "" {
+		return func(*machine) (Value, error) { return n.fail("%s", n.bad) }
+	}
 	args := make([]evalFunc, len(n.args))
 	for i, a := range n.args {
 		args[i] = compile(a, traced)

@@ -24,7 +24,8 @@
 // What it refuses: date-times that do not exist (2021-02-30), literals that the
 // specification does not allow (null, objects, fractions), paths with empty
 // fragments, expressions with a problem anywhere, even where evaluation would
-// not get to.
+// not get to. ParseTolerant is for rules of others that must be applied as they
+// are.
 //
 // Errors name a position in the rule and the kind of a value, never a value of
 // the certificate. An [Explanation] does hold values of the certificate: it is

@@ -141,9 +141,6 @@ type Result struct {
 // Evaluate applies one rule to data as Input.Data makes it, whatever the rule's
 // engine and schema versions are.
 func (r *Rule) Evaluate(data Value) Result {
-	if r.Logic == nil {
-		return r.result(Value{}, fmt.Errorf("its logic is not well-formed: %w", r.malformed))
-	}
 	return r.result(r.Logic.Evaluate(data))
 }
 

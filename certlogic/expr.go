@@ -7,8 +7,7 @@ import (
 // clockPath is where rules find the validation clock.
 const clockPath = "external.validationClock"
 
-// Expr is a well-formed CertLogic expression. It is immutable and safe for
-// concurrent use.
+// Expr is a CertLogic expression. It is immutable and safe for concurrent use.
 type Expr struct {
 	root *node
 	eval evalFunc
@@ -16,19 +15,34 @@ type Expr struct {
 	explained evalFunc
 }
 
-// Parse reads, checks and compiles an expression. An error about the expression
-// is Problems: everything that is wrong with it.
+// Parse reads, checks and compiles an expression, and refuses one that has any
+// problem. An error about the expression is Problems: everything that is wrong
+// with it.
 func Parse(src []byte) (*Expr, error) {
-	s, err := readSource(src)
+	e, problems, err := ParseTolerant(src)
+	if err == nil && len(problems) > 0 {
+		err = problems
+	}
 	if err != nil {
 		return nil, err
 	}
+	return e, nil
+}
+
+// ParseTolerant reads, checks and compiles an expression as the EU's verifiers
+// take it: what is malformed is an error only when evaluation gets there, and
+// operands that are too many for if, !, plusTime, reduce, dccDateOfBirth and
+// extractFromUVCI are ignored. It is for rules of others that have to be
+// applied as they are; problems are everything that Parse would refuse. The
+// error is about what is no expression at all, or too large.
+func ParseTolerant(src []byte) (*Expr, Problems, error) {
+	s, err := readSource(src)
+	if err != nil {
+		return nil, nil, err
+	}
 	c := &checker{src: src}
 	root := c.expression(s, nil, false)
-	if len(c.problems) > 0 {
-		return nil, c.problems
-	}
-	return &Expr{root: root, eval: compile(root, false), explained: compile(root, true)}, nil
+	return &Expr{root: root, eval: compile(root, false), explained: compile(root, true)}, c.problems, nil
 }
 
 // Evaluate evaluates the expression over data. An error is an *EvalError.

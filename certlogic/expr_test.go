@@ -57,6 +57,7 @@ func TestEvaluation(t *testing.T) {
 		"a number is not in an array of its text":               {`{"in": [1, ["1"]]}`, `false`},
 		"a string is in a long array":                           {`{"in": ["j", {"var": "l"}]}`, `true`},
 		"a string is not in a long array":                       {`{"in": ["k", {"var": "l"}]}`, `false`},
+		"null is not in a long array with an empty string":      {`{"in": [{"var": "n"}, ["","b","c","d","e","f","g","h","i","j"]]}`, `false`},
 		"a number is not in a long array of strings":            {`{"in": [1, {"var": "l"}]}`, `false`},
 		"in null is an error":                                   {`{"in": [1, {"var": "n"}]}`, `!null, not an array`},
 		"in a string is an error":                               {`{"in": ["t", {"var": "s"}]}`, `!a string, not an array`},

@@ -171,6 +171,8 @@ type node struct {
 	where *where
 	// lambda says that the node is evaluated with reduce's data.
 	lambda bool
+	// bad says why the node cannot be evaluated.
+	bad string
 }
 
 // where is the way to a node from the root: a step and what comes before it.
@@ -199,20 +201,24 @@ func (w *where) String() string {
 type operation struct {
 	least, most int // most 0: any number
 	what        string
+	// tolerant says that implementations ignore operands beyond the most.
+	tolerant bool
 }
 
 func operationOf(op string) (operation, bool) {
 	switch op {
 	case "if", "plusTime", "reduce":
-		return operation{3, 3, "exactly 3 operands"}, true
+		return operation{3, 3, "exactly 3 operands", true}, true
 	case "and":
-		return operation{2, 0, "at least 2 operands"}, true
+		return operation{2, 0, "at least 2 operands", false}, true
 	case "<", ">", "<=", ">=", "after", "before", "not-after", "not-before":
-		return operation{2, 3, "2 or 3 operands"}, true
-	case "===", "in", "+", "extractFromUVCI":
-		return operation{2, 2, "exactly 2 operands"}, true
+		return operation{2, 3, "2 or 3 operands", false}, true
+	case "===", "in", "+":
+		return operation{2, 2, "exactly 2 operands", false}, true
+	case "extractFromUVCI":
+		return operation{2, 2, "exactly 2 operands", true}, true
 	case "!", "dccDateOfBirth":
-		return operation{1, 1, "exactly 1 operand"}, true
+		return operation{1, 1, "exactly 1 operand", true}, true
 	}
 	return operation{}, false
 }
@@ -221,6 +227,12 @@ func operationOf(op string) (operation, bool) {
 type checker struct {
 	src      []byte
 	problems Problems
+}
+
+// breaks notes a problem that keeps the node from being evaluated.
+func (c *checker) breaks(n *node, s, expr *source, w *where, format string, args ...any) {
+	n.bad = fmt.Sprintf(format, args...)
+	c.note(s, expr, w, "%s", n.bad)
 }
 
 func (c *checker) note(s, expr *source, w *where, format string, args ...any) {
@@ -232,18 +244,18 @@ func (c *checker) note(s, expr *source, w *where, format string, args ...any) {
 		Message: fmt.Sprintf(format, args...), Expr: json.RawMessage(c.src[expr.start:expr.end])})
 }
 
-// expression checks one expression; its node is of use only if there is no
-// problem.
+// expression checks one expression. A node with a problem fails when it is
+// evaluated, except where implementations agree to look over it.
 func (c *checker) expression(s *source, where *where, lambda bool) *node {
 	n := &node{where: where, lambda: lambda, value: s.value}
 	switch s.kind {
 	case Bool, String:
 	case Number:
 		if !s.value.isInteger() {
-			c.note(s, s, where, "%s is not an integer", s.value)
+			c.breaks(n, s, s, where, "%s is not an integer", s.value)
 		}
 	case Null:
-		c.note(s, s, where, "null is not an expression")
+		c.breaks(n, s, s, where, "null is not an expression")
 	case Array:
 		c.array(n, s)
 	case Object:
@@ -281,11 +293,11 @@ func (c *checker) array(n *node, s *source) {
 	}
 }
 
-func (n *node) isLiteral() bool { return n.op == "" }
+func (n *node) isLiteral() bool { return n.op == "" && n.bad == "" }
 
 func (c *checker) operation(n *node, s *source) {
 	if len(s.keys) != 1 {
-		c.note(s, s, n.where, "an operation is an object with exactly one key, this one has %d", len(s.keys))
+		c.breaks(n, s, s, n.where, "an operation is an object with exactly one key, this one has %d", len(s.keys))
 		return
 	}
 	n.op = s.keys[0]
@@ -295,40 +307,42 @@ func (c *checker) operation(n *node, s *source) {
 		return
 	}
 	if operands.kind != Array {
-		c.note(operands, s, where, "an operation has the form {%q: [operands]}", clip(n.op))
+		c.breaks(n, operands, s, where, "an operation has the form {%q: [operands]}", clip(n.op))
 		return
 	}
 	form, ok := operationOf(n.op)
 	if !ok {
-		c.note(s, s, where, "%q is not an operation", clip(n.op))
+		c.breaks(n, s, s, where, "%q is not an operation", clip(n.op))
 		return
 	}
 	count := len(operands.items)
 	if count < form.least || form.most > 0 && count > form.most {
-		c.note(operands, s, where, "%q takes %s, here are %d", n.op, form.what, count)
-		if form.most == 1 {
+		c.breaks(n, operands, s, where, "%q takes %s, here are %d", n.op, form.what, count)
+		if count > form.most && form.tolerant {
+			n.bad = ""
+		} else if form.most == 1 {
 			return
 		}
 	}
 	for i, item := range operands.items {
 		at := where.at(i)
 		switch {
-		case form.most > 0 && i >= form.most:
+		case form.most > 0 && i >= form.most: // noted as one too many
 		case i == 1 && n.op == "plusTime":
 			if !item.value.isInteger() {
-				c.note(item, s, at, "the amount of plusTime is a literal integer")
+				c.breaks(n, item, s, at, "the amount of plusTime is a literal integer")
 			} else if math.Abs(item.value.num) > 1<<40 {
-				c.note(item, s, at, "the amount of plusTime is out of range")
+				c.breaks(n, item, s, at, "the amount of plusTime is out of range")
 			}
 			n.shift.amount = int64(item.value.num)
 		case i == 2 && n.op == "plusTime":
 			var ok bool
 			if n.shift.unit, ok = parseUnit(item.value.Text()); !ok {
-				c.note(item, s, at, `the unit of plusTime is "year", "month", "day" or "hour"`)
+				c.breaks(n, item, s, at, `the unit of plusTime is "year", "month", "day" or "hour"`)
 			}
 		case i == 1 && n.op == "extractFromUVCI":
 			if !item.value.isInteger() {
-				c.note(item, s, at, "the index of extractFromUVCI is a literal integer")
+				c.breaks(n, item, s, at, "the index of extractFromUVCI is a literal integer")
 			}
 			n.index = int(min(max(item.value.num, -1), 1<<30))
 		default:
@@ -339,7 +353,7 @@ func (c *checker) operation(n *node, s *source) {
 
 func (c *checker) access(n *node, s, operand *source, where *where) {
 	if operand.kind != String {
-		c.note(operand, s, where, `a data access has the form {"var": "path"}`)
+		c.breaks(n, operand, s, where, `a data access has the form {"var": "path"}`)
 		return
 	}
 	n.path = operand.value.str
@@ -347,15 +361,16 @@ func (c *checker) access(n *node, s, operand *source, where *where) {
 		return
 	}
 	if strings.Count(n.path, ".") >= MaxDepth {
-		c.note(operand, s, where, "the path has over %d fragments", MaxDepth)
+		c.breaks(n, operand, s, where, "the path has over %d fragments", MaxDepth)
 		return
 	}
+	empty := false
 	for _, f := range strings.Split(n.path, ".") {
-		if f == "" {
-			c.note(operand, s, where, "the path %q has an empty fragment", clip(n.path))
-			return
-		}
+		empty = empty || f == ""
 		n.steps = append(n.steps, newFragment(f))
+	}
+	if empty {
+		c.note(operand, s, where, "the path %q has an empty fragment", clip(n.path))
 	}
 }
 

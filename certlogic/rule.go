@@ -67,7 +67,7 @@ type Description struct {
 	Text     string `json:"desc"`
 }
 
-// Rule is a business rule, its logic well-formed. It must not be changed.
+// Rule is a business rule. It must not be changed.
 type Rule struct {
 	Identifier      string
 	Type            RuleType
@@ -82,30 +82,26 @@ type Rule struct {
 	ValidFrom       time.Time
 	ValidTo         time.Time
 	AffectedFields  []string
-	// Logic is nil only in a rule of a LogicError; such a rule is always open.
-	Logic *Expr
-	// malformed says why there is no logic.
-	malformed error
+	Logic           *Expr
 }
 
-// LogicError says that a rule is a rule but for its logic. Rule is what there
-// is of it: it can be selected, so that a verifier knows whether it concerns a
-// certificate, and is open when it is evaluated.
+// LogicError says that a rule's logic has problems. Rule is the rule with its
+// logic parsed tolerantly, for verifiers who must apply it nevertheless: it is
+// open wherever a problem is in the way.
 type LogicError struct {
-	Rule *Rule
-	// Err is Problems, or says what makes the logic no expression at all.
-	Err error
+	Rule     *Rule
+	Problems Problems
 }
 
 func (e *LogicError) Error() string {
-	return fmt.Sprintf("rule %q: logic: %v", clip(e.Rule.Identifier), e.Err)
+	return fmt.Sprintf("rule %q: logic: %v", clip(e.Rule.Identifier), e.Problems)
 }
 
-func (e *LogicError) Unwrap() error { return e.Err }
+func (e *LogicError) Unwrap() error { return e.Problems }
 
 // ParseRule reads a rule from the JSON that its country signed. If only its
-// logic is wrong, the error is a *LogicError around Problems, whose places count
-// from the beginning of the logic.
+// logic has problems, the error is a *LogicError; their places count from the
+// beginning of the logic.
 func ParseRule(src []byte) (*Rule, error) {
 	if len(src) > MaxSource {
 		return nil, fmt.Errorf("the rule is over %d bytes", MaxSource)
@@ -157,9 +153,12 @@ func ParseRule(src []byte) (*Rule, error) {
 		}
 		*d.into = time.UnixMilli(ms).UTC()
 	}
-	if r.Logic, err = Parse(raw.Logic); err != nil {
-		r.malformed = err
-		return nil, &LogicError{Rule: r, Err: err}
+	var problems Problems
+	if r.Logic, problems, err = ParseTolerant(raw.Logic); err != nil {
+		return fail(fmt.Errorf("logic: %w", err))
+	}
+	if len(problems) > 0 {
+		return nil, &LogicError{Rule: r, Problems: problems}
 	}
 	return r, nil
 }
@@ -185,8 +184,6 @@ func (r *Rule) Describe(languages ...string) string {
 // schema version, or nil.
 func (r *Rule) open(schema Version) error {
 	switch {
-	case r.Logic == nil:
-		return fmt.Errorf("its logic is not well-formed: %w", r.malformed)
 	case r.Engine != "CERTLOGIC":
 		return fmt.Errorf("engine %q is not CERTLOGIC", clip(r.Engine))
 	case r.EngineVersion.Compare(supportedEngine()) > 0:

@@ -146,6 +146,54 @@ func TestOnlyTruePasses(t *testing.T) {
 	}
 }
 
+// TestWhatIsMalformedFailsOnlyWhereItIsReached: as the EU's verifiers do.
+func TestWhatIsMalformedFailsOnlyWhereItIsReached(t *testing.T) {
+	for logic, want := range map[string]string{
+		`{"if": [true, 1, {"or": [1]}]}`:                        "1",
+		`{"if": [true, 1, 2, 3, {"or": 1}]}`:                    "1",
+		`{"if": [false, 1, {"or": [1]}]}`:                       "!$.if[2]",
+		`{"and": [0, null, 1.5, {}]}`:                           "0",
+		`{"and": [1, null]}`:                                    "!$.and[1]",
+		`{"!": [0, 1]}`:                                         "true",
+		`{"!": []}`:                                             "!",
+		`{"plusTime": ["2021-06-01", 1, "day", "x"]}`:           `"2021-06-02T00:00:00.000Z"`,
+		`{"plusTime": ["2021-06-01", 1, "days"]}`:               "!$",
+		`{"plusTime": ["2021-06-01", "1", "day"]}`:              "!$",
+		`{"plusTime": ["2021-06-01"]}`:                          "!$",
+		`{"===": [1, 1, 1]}`:                                    "!$",
+		`{"<": [1, 2, 3, 4]}`:                                   "!$",
+		`{"and": [true]}`:                                       "!$",
+		`{"reduce": [[1], {"var": "current"}, 0, 0]}`:           "1",
+		`{"reduce": [[], {"or": 1}, 7]}`:                        "7",
+		`{"var": "a..b"}`:                                       "null",
+		`{"var": ["a"]}`:                                        "!$",
+		`{"extractFromUVCI": ["a:b", 1, 2]}`:                    `"b"`,
+		`{"extractFromUVCI": ["a:b", "1"]}`:                     "!$",
+		`[1, {"if": []}]`:                                       "!$[1]",
+		`[1, 2.5]`:                                              "!$[1]",
+		`{"dccDateOfBirth": ["2004", 1]}`:                       `"2004-12-31T00:00:00.000Z"`,
+		`{"after": [{"plusTime": ["2021", 0, "x"]}, {"or":1}]}`: "!$.after[0]",
+	} {
+		e, problems, err := ParseTolerant([]byte(logic))
+		if err != nil || len(problems) == 0 {
+			t.Errorf("%s: got problems %v, %v", logic, problems, err)
+			continue
+		}
+		if _, err := Parse([]byte(logic)); err == nil {
+			t.Errorf("%s: Parse accepts it", logic)
+		}
+		_ = e.String()
+		got, err := e.Evaluate(mustData(t, `{}`))
+		if where, isError := strings.CutPrefix(want, "!"); isError {
+			if err == nil || !strings.HasPrefix(err.Error(), where) {
+				t.Errorf("%s: got %v, %v, want an error at %s", logic, got, err, where)
+			}
+		} else if err != nil || got.String() != want {
+			t.Errorf("%s: got %v, %v, want %s", logic, got, err, want)
+		}
+	}
+}
+
 func TestARuleWithMalformedLogicIsSelectedAndOpen(t *testing.T) {
 	_, err := ParseRule(ruleSource(`{"or": [1, 2]}`, nil))
 	var at *LogicError

@@ -22,6 +22,10 @@ func (n *node) write(b *strings.Builder) {
 		}
 		return
 	}
+	if n.bad != "" {
+		b.WriteString("(malformed)")
+		return
+	}
 	switch n.op {
 	case "":
 		b.WriteString(n.value.display())

@@ -67,6 +67,8 @@ type ruleReport struct {
 	Results []ruleOutcome `json:"results"`
 	// Broken says which rules could not be read; they accept nothing.
 	Broken []string `json:"broken,omitempty"`
+	// expires is when the certificate does, whatever the rules say.
+	expires time.Time
 }
 
 type ruleOutcome struct {
@@ -106,7 +108,7 @@ func (s *session) applyRules(ctx context.Context, v *verdict, cert *hcert.Verifi
 
 func (b *ruleBook) apply(in *certlogic.Input, flags ruleFlags) *ruleReport {
 	rules := b.set.Select(in.Selection())
-	report := &ruleReport{Country: in.Country, Known: b.own, Applied: len(rules), Broken: b.broken, Results: []ruleOutcome{}}
+	report := &ruleReport{Country: in.Country, Known: b.own, Applied: len(rules), Broken: b.broken, Results: []ruleOutcome{}, expires: in.Expires}
 	for i, result := range certlogic.Evaluate(rules, in) {
 		r := rules[i]
 		o := ruleOutcome{Rule: r.Identifier, Version: r.Version.String(), Outcome: result.Outcome, Description: r.Describe(flags.language)}
@@ -161,12 +163,12 @@ func (r *ruleReport) write(w io.Writer, explain bool) {
 	}
 	for _, o := range r.Results {
 		if o.Outcome != certlogic.Passed {
-			o.write(w, explain)
+			o.write(w, explain, r.expires)
 		}
 	}
 }
 
-func (o ruleOutcome) write(w io.Writer, explain bool) {
+func (o ruleOutcome) write(w io.Writer, explain bool, expires time.Time) {
 	fmt.Fprintf(w, "  %s %s: %s\n", o.Rule, o.Outcome, o.Description)
 	if o.Error != "" {
 		fmt.Fprintf(w, "    %s\n", o.Error)
@@ -177,15 +179,18 @@ func (o ruleOutcome) write(w io.Writer, explain bool) {
 	for _, reason := range o.Reasons {
 		fmt.Fprintf(w, "    because %s\n", reason)
 	}
+	const layout = "2006-01-02T15:04:05.999Z07:00"
 	switch {
 	case !o.timeKnown:
 		fmt.Fprintln(w, "    whether it will pass later cannot be told from the rule.")
 	case o.Earliest.IsZero():
 		fmt.Fprintln(w, "    it will not pass at any later time with this certificate.")
+	case !expires.IsZero() && o.Earliest.After(expires):
+		fmt.Fprintf(w, "    it would pass from %s, but the certificate expires before that, at %s.\n", o.Earliest.Format(layout), expires.UTC().Format(layout))
 	case o.Until.IsZero():
-		fmt.Fprintf(w, "    it will pass from %s.\n", o.Earliest.Format(time.RFC3339))
+		fmt.Fprintf(w, "    it will pass from %s.\n", o.Earliest.Format(layout))
 	default:
-		fmt.Fprintf(w, "    it will pass from %s, and until before %s.\n", o.Earliest.Format(time.RFC3339), o.Until.Format(time.RFC3339))
+		fmt.Fprintf(w, "    it will pass from %s to %s.\n", o.Earliest.Format(layout), o.Until.Add(-time.Millisecond).Format(layout))
 	}
 }
 

@@ -99,6 +99,24 @@ func TestRulesAreAppliedAndExplained(t *testing.T) {
 	}
 }
 
+func TestWhenARuleWillPassIsSaidToTheMillisecond(t *testing.T) {
+	day := func(d int) time.Time { return time.Date(2021, 7, d, 0, 0, 0, 0, time.UTC) }
+	for want, o := range map[string]ruleOutcome{
+		"it will pass from 2021-07-15T00:00:00Z to 2021-07-19T23:59:59.999Z.":                                        {timeKnown: true, Earliest: day(15), Until: day(20)},
+		"it will pass from 2021-07-15T00:00:00.001Z.":                                                                {timeKnown: true, Earliest: day(15).Add(time.Millisecond)},
+		"it would pass from 2021-07-26T00:00:00Z, but the certificate expires before that, at 2021-07-25T00:00:00Z.": {timeKnown: true, Earliest: day(26)},
+		"it will not pass at any later time with this certificate.":                                                  {timeKnown: true},
+		"whether it will pass later cannot be told from the rule.":                                                   {},
+	} {
+		o.Outcome = certlogic.Failed
+		var out bytes.Buffer
+		o.write(&out, true, day(25))
+		if !strings.Contains(out.String(), "    "+want+"\n") {
+			t.Errorf("got %q, want %q", out.String(), want)
+		}
+	}
+}
+
 func TestARuleThatCannotBeAppliedAcceptsNothing(t *testing.T) {
 	for name, body := range map[string]string{
 		"malformed logic": rule("VR-IE-0003", "IE", "Acceptance", `{"or": [1, 2]}`),

@@ -26,6 +26,8 @@ const (
 	restartFirst = 200 * time.Millisecond
 	restartLast  = 10 * time.Second
 	probeEvery   = 20 * time.Millisecond
+
+	podRunning = "Running"
 )
 
 // cluster runs a region's pods: the part that a managed Kubernetes cluster
@@ -147,6 +149,9 @@ func (c *cluster) keepRunning(ctx context.Context, w *workload) {
 		if c.now().Sub(began) > restartLast {
 			wait = restartFirst
 		}
+		if err.Error() != w.reason { // only this goroutine changes it
+			c.progress(w.spec.Name + " does not run: " + err.Error())
+		}
 		c.set(w, func() {
 			w.state, w.reason, w.process = "Waiting", err.Error(), nil
 			w.restarts++
@@ -200,7 +205,7 @@ func (c *cluster) runOnce(ctx context.Context, w *workload) error {
 		streams.Wait()
 		return err
 	}
-	c.set(w, func() { w.state, w.reason, w.process = "Starting", "", process })
+	c.set(w, func() { w.state, w.process = "Starting", process })
 	err = c.watch(ctx, w, process)
 	streams.Wait()
 	return err
@@ -209,13 +214,24 @@ func (c *cluster) runOnce(ctx context.Context, w *workload) error {
 // identityHeader is what a pod of the loopback driver proves itself with.
 func (c *cluster) identityHeader(p Pod) string { return c.dir.Secret("identity-header/"+p.Name, 32) }
 
+// ingressSecret is what the ingress proves itself with to a pod of the
+// loopback driver, where every process of the host can have the ingress's
+// address. In the kernel drivers the address is proof and there is no secret.
+func (c *cluster) ingressSecret(p Pod) string {
+	if c.fabric.Driver() != vnet.Loopback {
+		return ""
+	}
+	return c.dir.Secret("ingress-secret/"+p.Name, 32)
+}
+
 // metadataEnv tells a pod of the loopback driver where its identity is; in the
 // kernel drivers it is at the well-known address.
 func (c *cluster) metadataEnv(w *workload) []string {
 	if c.fabric.Driver() != vnet.Loopback {
 		return nil
 	}
-	return []string{"IDENTITY_ENDPOINT=http://" + w.imds.Addr().String() + "/msi/token", "IDENTITY_HEADER=" + c.identityHeader(w.spec)}
+	return []string{"IDENTITY_ENDPOINT=http://" + w.imds.Addr().String() + "/msi/token", "IDENTITY_HEADER=" + c.identityHeader(w.spec),
+		"INGRESS_SECRET=" + c.ingressSecret(w.spec)}
 }
 
 // watch waits for the pod to become ready and then to end.
@@ -239,7 +255,7 @@ func (c *cluster) watch(ctx context.Context, w *workload, process *vnet.Process)
 			if c.healthy(ctx, w) {
 				probe.Stop()
 				c.set(w, func() {
-					w.state = "Running"
+					w.state, w.reason = podRunning, ""
 					if !w.isReady {
 						w.isReady = true
 						close(w.ready)

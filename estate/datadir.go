@@ -25,6 +25,7 @@ var (
 	ErrInUse = errors.New("data directory is in use")
 	ErrNewer = errors.New("data directory was written by a newer version")
 	ErrOther = errors.New("directory holds something else")
+	ErrOpen  = errors.New("data directory is open to others")
 )
 
 // DataDir is the one directory that holds an estate's state. While it is
@@ -103,6 +104,12 @@ func recognise(path string) error {
 	if err != nil {
 		return err
 	}
+	if err := checkMode(path); err != nil {
+		return err
+	}
+	if err := checkVersion(path); err != nil {
+		return err
+	}
 	for _, e := range entries {
 		switch e.Name() {
 		case "estate.json", "lock":
@@ -111,6 +118,34 @@ func recognise(path string) error {
 	}
 	if len(entries) > 0 {
 		return fmt.Errorf("%w: %s is not empty and holds no estate.json; name an empty directory", ErrOther, path)
+	}
+	return nil
+}
+
+// checkMode refuses a directory into which other users could put files: they
+// could replace the control socket or the TLS root.
+func checkMode(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%w: %s can be written by other users (mode %04o); make it private with `chmod 700 %s`", ErrOpen, path, info.Mode().Perm(), path)
+	}
+	return nil
+}
+
+// checkVersion refuses the layout of a newer version, whatever else it holds.
+func checkVersion(path string) error {
+	raw, err := os.ReadFile(filepath.Join(path, "estate.json"))
+	if err != nil {
+		return nil // there is none, or opening the directory will say why
+	}
+	var m struct {
+		Version int `json:"version"`
+	}
+	if json.Unmarshal(raw, &m) == nil && m.Version > dirVersion {
+		return fmt.Errorf("%w: %s has layout %d, this binary knows up to %d; use the newer binary", ErrNewer, path, m.Version, dirVersion)
 	}
 	return nil
 }
@@ -127,9 +162,6 @@ func (d *DataDir) load(variables Variables) error {
 	var m manifest
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrOther, file, err)
-	}
-	if m.Version > dirVersion {
-		return fmt.Errorf("%w: %s has layout %d, this binary knows up to %d; use the newer binary", ErrNewer, d.Path, m.Version, dirVersion)
 	}
 	if m.Variables != variables {
 		return fmt.Errorf("%s was made with other variables (prefix %q, generation %d, zone %s, …); use the same terraform.tfvars or another --data-dir", d.Path, m.Variables.Prefix, m.Variables.Generation, m.Variables.ParentDNSZone)

@@ -44,7 +44,7 @@ func TestADataDirectoryThatIsRefusedIsNotTouched(t *testing.T) {
 		files map[string]string
 		want  error
 	}{
-		"of a newer version":     {map[string]string{"estate.json": `{"version": 99}`, "root.key": "k"}, ErrNewer},
+		"of a newer version":     {map[string]string{"estate.json": `{"version": 99, "variables": {"Generation": "x"}}`, "root.key": "k"}, ErrNewer},
 		"of something else":      {map[string]string{"thesis.tex": "x"}, ErrOther},
 		"with a broken manifest": {map[string]string{"estate.json": `{`}, ErrOther},
 	}
@@ -65,7 +65,7 @@ func TestADataDirectoryThatIsRefusedIsNotTouched(t *testing.T) {
 		}
 		entries, _ := os.ReadDir(path)
 		for _, e := range entries {
-			if _, ours := c.files[e.Name()]; !ours && e.Name() != "lock" {
+			if _, ours := c.files[e.Name()]; !ours && (e.Name() != "lock" || c.want == ErrNewer) {
 				t.Errorf("%s: %s was left behind", name, e.Name())
 			}
 		}
@@ -83,5 +83,18 @@ func TestOtherVariablesAreRefused(t *testing.T) {
 	v.Prefix = "other"
 	if _, err := OpenDataDir(path, v); err == nil {
 		t.Error("a directory of another prefix was opened")
+	}
+}
+
+func TestADirectoryOpenToOthersIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "estate")
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenDataDir(path, DefaultVariables()); !errors.Is(err, ErrOpen) {
+		t.Errorf("got %v, want ErrOpen", err)
 	}
 }

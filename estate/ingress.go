@@ -32,11 +32,21 @@ func newFrontDoor(a *authority) *frontDoor {
 
 func (f *frontDoor) add(host string, h http.Handler) { f.hosts[strings.ToLower(host)] = h }
 
-// addPod routes host to a pod. dial opens a connection to the pod from the
-// ingress controller's address in the pod's network.
-func (f *frontDoor) addPod(host string, clientCertificates bool, dial func(context.Context) (net.Conn, error)) {
-	f.asking[strings.ToLower(host)] = clientCertificates
-	f.add(host, podProxy(clientCertificates, dial))
+// addPod routes host to a pod.
+func (f *frontDoor) addPod(host string, p podRoute) {
+	f.asking[strings.ToLower(host)] = p.clientCertificates
+	f.add(host, podProxy(p))
+}
+
+// podRoute is the way from the front door to a pod.
+type podRoute struct {
+	// clientCertificates passes the client certificate's digest and subject on.
+	clientCertificates bool
+	// secret proves to the pod that the ingress speaks, where the pod cannot
+	// see that from the peer's address; else empty.
+	secret string
+	// dial connects from the ingress controller's address in the pod's network.
+	dial func(context.Context) (net.Conn, error)
 }
 
 func (f *frontDoor) tlsConfig() *tls.Config {
@@ -84,11 +94,12 @@ func (f *frontDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 const (
 	headerClientDigest  = "X-SSL-Client-SHA256"
 	headerClientSubject = "X-SSL-Client-DN"
+	headerIngressSecret = "X-Ingress-Secret"
 )
 
-func podProxy(clientCertificates bool, dial func(context.Context) (net.Conn, error)) http.Handler {
+func podProxy(p podRoute) http.Handler {
 	transport := &http.Transport{
-		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx) },
 		MaxIdleConnsPerHost:   64,
 		IdleConnTimeout:       time.Minute,
 		ResponseHeaderTimeout: time.Minute,
@@ -102,7 +113,11 @@ func podProxy(clientCertificates bool, dial func(context.Context) (net.Conn, err
 			pr.SetXForwarded()
 			pr.Out.Header.Del(headerClientDigest)
 			pr.Out.Header.Del(headerClientSubject)
-			if clientCertificates && pr.In.TLS != nil && len(pr.In.TLS.PeerCertificates) > 0 {
+			pr.Out.Header.Del(headerIngressSecret)
+			if p.secret != "" {
+				pr.Out.Header.Set(headerIngressSecret, p.secret)
+			}
+			if p.clientCertificates && pr.In.TLS != nil && len(pr.In.TLS.PeerCertificates) > 0 {
 				peer := pr.In.TLS.PeerCertificates[0]
 				sum := digest(peer.Raw)
 				pr.Out.Header.Set(headerClientDigest, hex.EncodeToString(sum[:]))

@@ -4,19 +4,22 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"verdant/internal/telemetry"
 )
 
 const (
-	keptLines   = 1000     // of each pod, for `verdant logs`
-	maxLogLine  = 16 << 10 // longer lines are cut, as a container runtime does
-	shipEvery   = 250 * time.Millisecond
-	maxUnshaped = 20000 // rows that wait for the workspace before the oldest go
+	keptLines    = 1000     // of each pod, for `verdant logs`
+	maxLogLine   = 16 << 10 // longer lines are cut, as a container runtime does
+	shipEvery    = 250 * time.Millisecond
+	maxUnshipped = 20000 // rows that wait for the workspace before the oldest go
 )
 
 // podLogs collects what the pods print and ships it to the region's
@@ -38,13 +41,18 @@ func newPodLogs(now func() time.Time) *podLogs {
 		dropped: map[Region]int{}, watch: map[chan<- logLine]string{}}
 }
 
-// collect reads a pod's stream until its end.
+// collect reads a pod's stream until its end. A line that is longer than
+// maxLogLine is cut there and the rest of it thrown away as it comes: what a
+// pod prints never takes more memory than that.
 func (l *podLogs) collect(pod Pod, region Region, source string, stream io.Reader) {
 	r := bufio.NewReaderSize(stream, maxLogLine)
 	for {
-		line, err := r.ReadString('\n')
-		if text := strings.TrimRight(line, "\r\n"); text != "" {
+		line, err := r.ReadSlice('\n')
+		if text := strings.TrimRight(string(line), "\r\n"); text != "" {
 			l.add(pod, region, source, text)
+		}
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = r.ReadSlice('\n')
 		}
 		if err != nil {
 			return
@@ -53,13 +61,10 @@ func (l *podLogs) collect(pod Pod, region Region, source string, stream io.Reade
 }
 
 func (l *podLogs) add(pod Pod, region Region, source, text string) {
-	if len(text) > maxLogLine {
-		text = text[:maxLogLine]
-	}
 	var message any = text
 	level := ""
 	var structured map[string]any
-	if json.Unmarshal([]byte(text), &structured) == nil {
+	if json.Unmarshal([]byte(text), &structured) == nil && structured != nil {
 		message = structured
 		level, _ = structured["level"].(string)
 	}
@@ -75,7 +80,7 @@ func (l *podLogs) add(pod Pod, region Region, source, text string) {
 	}
 	l.kept[pod.Name] = lines
 	rows := append(l.pending[region], row)
-	if excess := len(rows) - maxUnshaped; excess > 0 {
+	if excess := len(rows) - maxUnshipped; excess > 0 {
 		rows = rows[excess:]
 		l.dropped[region] += excess
 	}
@@ -168,5 +173,15 @@ func appendLine(out []byte, asked, pod, text string) []byte {
 	if asked == "" {
 		out = append(append(out, pod...), ' ')
 	}
-	return append(append(out, text...), '\n')
+	return append(append(out, printable(text)...), '\n')
+}
+
+// printable escapes control characters: a pod's line must not move the cursor
+// of whoever reads it.
+func printable(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return r != '\t' && unicode.IsControl(r) }) < 0 {
+		return s
+	}
+	quoted := strconv.Quote(s)
+	return quoted[1 : len(quoted)-1]
 }

@@ -41,6 +41,9 @@ type Running struct {
 	ended  chan error
 }
 
+// ErrStopped means that an estate was stopped before it was ready.
+var ErrStopped = errors.New("the estate was stopped before it was ready")
+
 // ErrAddress is wrapped when a listening address is not one.
 var ErrAddress = errors.New("not a listening address")
 
@@ -171,6 +174,10 @@ func duplicate(f *os.File) (*os.File, error) {
 func listenFile(addr string) (*os.File, error) {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err // the rest repeats the address
+		}
 		return nil, fmt.Errorf("listen on %s: %w; another program has it, or choose another with --ingress-addr or --jumpbox-addr", addr, err)
 	}
 	defer ln.Close()
@@ -186,7 +193,7 @@ func (r *Running) WaitReady(ctx context.Context) error {
 	case err := <-r.ended:
 		r.ended <- err
 		if err == nil {
-			err = errors.New("the estate ended before it was ready")
+			err = ErrStopped
 		}
 		return err
 	case <-ctx.Done():

@@ -2,7 +2,10 @@ package estate
 
 import (
 	"context"
+	"encoding/json"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,7 +15,7 @@ import (
 )
 
 // Status implements control.Backend.
-func (s *supervisor) Status(ctx context.Context) (control.Status, error) {
+func (s *supervisor) Status(ctx context.Context, rows bool) (control.Status, error) {
 	s.mu.Lock()
 	status := control.Status{Ready: s.ready, Since: s.began, ReadyAfter: s.readyAfter, PID: os.Getpid(), Parent: os.Getppid()}
 	links := append([]linkState(nil), s.links...)
@@ -34,8 +37,21 @@ func (s *supervisor) Status(ctx context.Context) (control.Status, error) {
 			Address: l.endpoint.Addr().String(), State: string(state)})
 	}
 	status.Keys = s.keyStates()
-	status.Rows = s.rows(ctx, status)
+	status.Ready = status.Ready && s.allRunning(status)
+	if rows {
+		status.Rows = s.rows(ctx, status)
+	}
 	return status, nil
+}
+
+// allRunning reports whether every pod runs at this moment.
+func (s *supervisor) allRunning(status control.Status) bool {
+	for _, p := range status.Pods {
+		if p.State != podRunning {
+			return false
+		}
+	}
+	return true
 }
 
 // describeDriver says in a line how the networks are made.
@@ -51,7 +67,7 @@ func describeDriver(d vnet.Driver) string {
 
 func (s *supervisor) addresses() []control.Address {
 	at := s.ingress.Addr().String()
-	_, port, _ := strings.Cut(at, ":")
+	_, port, _ := net.SplitHostPort(at) // a listener's address always splits
 	list := []control.Address{{Name: IngressAddress, URL: at}, {Name: JumpboxAddress, URL: "ssh://" + s.jumpboxAddress()}}
 	public := func(name, host string) {
 		list = append(list, control.Address{Name: name, URL: "https://" + host + ":" + port + "/"})
@@ -113,7 +129,7 @@ func (s *supervisor) rows(ctx context.Context, status control.Status) []control.
 		t.add("customer-managed keys", Region(key.Region), key.Key, liveIf(key.State == control.KeyAvailable, key.Reason))
 	}
 	s.authenticationRows(&t, status)
-	s.logRows(&t)
+	s.logRows(ctx, &t)
 	return t.rows
 }
 
@@ -163,27 +179,33 @@ func (s *supervisor) authenticationRows(t *rowTable, status control.Status) {
 				t.add("aad authentication", r, row.Place+": "+row.How, liveIf(running == len(PodsOf(r)), "not every pod runs"))
 			case row.Place == "MySQL Server":
 				t.add("aad authentication", r, row.Place+": "+row.How, s.linkRow(r, row.Place, status))
-			case row.Place == "Web" && r == EU:
-				// The portal is the member state's.
-			default:
-				t.add("aad authentication", r, row.Place+": "+row.How, rowState{control.Live, ""})
+			case row.Place == "Key Vault":
+				t.add("aad authentication", r, row.Place+": "+row.How, s.linkRow(r, row.Place, status))
+			case r == IE: // the portal is the member state's
+				t.add("aad authentication", r, row.Place+": "+row.How, liveIf(podRuns(status, "dgca-issuance-web"), "the portal does not run"))
 			}
 		}
 	}
 }
 
+func podRuns(status control.Status, name string) bool {
+	return slices.ContainsFunc(status.Pods, func(p control.Pod) bool { return p.Name == name && p.State == podRunning })
+}
+
 // logRows lists the log tables: which of a resource's log categories arrive in
 // the workspace, and which solutions there are.
-func (s *supervisor) logRows(t *rowTable) {
+func (s *supervisor) logRows(ctx context.Context, t *rowTable) {
 	if !s.names.v.LogAnalytics {
 		for _, r := range Regions() {
 			t.add("log analytics", r, "workspace", rowState{control.NotLive, "turned off by enable_log_analytics_workspace"})
 		}
 		return
 	}
-	arriving := map[string]bool{"AuditEvent": true, "MySqlAuditLogs": true, "oms_agent": true}
+	arrived := map[Region]map[string]bool{}
 	for _, r := range Regions() {
-		t.add("log analytics", r, "workspace "+s.names.Workspace(r), rowState{control.Live, ""})
+		tables, err := s.arrivedTables(ctx, r)
+		arrived[r] = tables
+		t.add("log analytics", r, "workspace "+s.names.Workspace(r), liveIf(err == nil, "it does not answer queries"))
 		if s.names.v.LogAnalyticsCluster != "" {
 			t.add("log analytics", r, "link to "+s.names.v.LogAnalyticsCluster, notBuilt("dedicated clusters"))
 		}
@@ -193,12 +215,13 @@ func (s *supervisor) logRows(t *rowTable) {
 			t.add("log analytics solutions", r, row.Name, notBuilt("its views; the tables it reads can be queried"))
 		}
 	}
+	tables := map[string]string{"AuditEvent": "AZKVAuditLogs", "MySqlAuditLogs": "MySqlAuditLogs", "oms_agent": "ContainerLogV2"}
 	for _, r := range Regions() {
 		for _, row := range DiagnosticTable() {
 			for _, category := range row.Logs {
 				state := notBuilt("")
-				if arriving[category] {
-					state = rowState{control.Live, ""}
+				if table := tables[category]; table != "" {
+					state = liveIf(arrived[r][table], "no row has arrived in "+table)
 				}
 				t.add("diagnostic settings", r, row.Resource+" log "+category, state)
 			}
@@ -207,6 +230,31 @@ func (s *supervisor) logRows(t *rowTable) {
 			}
 		}
 	}
+}
+
+// arrivedTables lists the tables of a region's workspace that have rows.
+func (s *supervisor) arrivedTables(ctx context.Context, r Region) (map[string]bool, error) {
+	found := map[string]bool{}
+	for _, table := range []string{"AZKVAuditLogs", "MySqlAuditLogs", "ContainerLogV2"} {
+		result, err := s.logs.Query(ctx, s.names.Workspace(r), table+" | take 1 | project TimeGenerated", "")
+		if err != nil {
+			return found, err
+		}
+		raw, err := json.Marshal(result)
+		if err != nil {
+			return found, err
+		}
+		var answer struct {
+			Tables []struct {
+				Rows [][]any `json:"rows"`
+			} `json:"tables"`
+		}
+		if err := json.Unmarshal(raw, &answer); err != nil {
+			return found, err
+		}
+		found[table] = len(answer.Tables) > 0 && len(answer.Tables[0].Rows) > 0
+	}
+	return found, nil
 }
 
 // itemsFresh is how long the list of vault items is believed: asking for it
@@ -233,22 +281,12 @@ func (s *supervisor) vaultItems(ctx context.Context) map[Region]map[string]bool 
 		found[r] = map[string]bool{}
 		d, err := s.deployer(r)
 		if err != nil {
-			return found
+			continue
 		}
-		if err := d.list(ctx, found[r]); err != nil {
-			return found // what was found counts; the rest shows as not live
-		}
+		_ = d.list(ctx, found[r]) // what was found counts; the rest shows as not live
 	}
-	if s.isReady() {
-		s.items.items, s.items.at = found, s.now()
-	}
+	s.items.items, s.items.at = found, s.now()
 	return found
-}
-
-func (s *supervisor) isReady() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ready
 }
 
 // list collects the vault's items. A certificate's twin key and secret are

@@ -191,16 +191,15 @@ func (s *supervisor) openFrontDoor() ([]lifecycle.Task, error) {
 		for _, spec := range PodsOf(r) {
 			if spec.Public {
 				w := c.pods[spec.Name]
-				s.front.addPod(s.names.ServiceHost(spec.Name, r), spec.ClientCertificates, func(ctx context.Context) (net.Conn, error) {
-					return c.dial(ctx, w)
-				})
+				s.front.addPod(s.names.ServiceHost(spec.Name, r), podRoute{clientCertificates: spec.ClientCertificates,
+					secret: c.ingressSecret(spec), dial: func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, w) }})
 			}
 		}
 	}
 	config := s.front.tlsConfig()
 	serve := func(name string, ln net.Listener) lifecycle.Task {
 		return lifecycle.Task{Name: name, Run: func(ctx context.Context) error {
-			return httpserve.Run(ctx, ln, config, s.front)
+			return httpserve.Run(ctx, newBoundedListener(ln, maxFrontConnections()), config, s.front)
 		}}
 	}
 	tasks := []lifecycle.Task{serve("ingress", vnet.Ingress(s.ingress))}

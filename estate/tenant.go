@@ -20,7 +20,9 @@ const (
 
 // Credential is a demo user's sign-in, as `verdant up` shows it.
 type Credential struct {
-	UPN, Password, Role string
+	UPN      string `json:"upn"`
+	Password string `json:"password"`
+	Role     string `json:"role"` // what the user may do, in words
 }
 
 // credentials derives the demo users' passwords from the root key: they can

@@ -88,7 +88,7 @@ func knownVariables() map[string]variable {
 	ignored := variable{cty.String, nil}
 	known := map[string]variable{
 		"prefix":               text(setPrefix),
-		"location":             text(func(v *Variables, s string) error { v.Location = s; return nil }),
+		"location":             text(setLocation),
 		"subscription_id":      text(func(v *Variables, s string) error { return setGUID(&v.SubscriptionID, s) }),
 		"tenant_id":            text(func(v *Variables, s string) error { return setGUID(&v.TenantID, s) }),
 		"parent_dns_zone_name": text(setZone),
@@ -150,11 +150,17 @@ func ParseVariables(file string, src []byte) (Variables, error) {
 			errs = append(errs, err)
 		}
 	}
+	if vault := NamesFor(v).Vault(EU); len(vault) > maxVaultName {
+		errs = append(errs, fmt.Errorf("%s: prefix and generation make the vault name %s, which has %d characters; Azure allows %d", file, vault, len(vault), maxVaultName))
+	}
 	if len(errs) > 0 {
 		return v, fmt.Errorf("%w: %w", ErrVariables, errors.Join(errs...))
 	}
 	return v, nil
 }
+
+// maxVaultName is Azure's limit on the name of a vault.
+const maxVaultName = 24
 
 func apply(v *Variables, known map[string]variable, attr *hcl.Attribute) error {
 	at := fmt.Sprintf("%s:%d: ", attr.Range.Filename, attr.Range.Start.Line)
@@ -193,9 +199,10 @@ func complaint(diags hcl.Diagnostics) error {
 }
 
 var (
-	prefixPattern  = regexp.MustCompile(`^[a-z][a-z0-9]{0,9}$`)
-	zonePattern    = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,}$`)
-	clusterPattern = regexp.MustCompile(`(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.OperationalInsights/clusters/[^/]+$`)
+	prefixPattern   = regexp.MustCompile(`^[a-z][a-z0-9]{0,9}$`)
+	locationPattern = regexp.MustCompile(`^[a-z]+[a-z0-9]*$`)
+	zonePattern     = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,}$`)
+	clusterPattern  = regexp.MustCompile(`(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.OperationalInsights/clusters/[^/]+$`)
 )
 
 func setPrefix(v *Variables, s string) error {
@@ -203,6 +210,14 @@ func setPrefix(v *Variables, s string) error {
 		return fmt.Errorf("%q must be 1 to 10 lower-case letters and digits and begin with a letter, because registry and vault names are made from it", s)
 	}
 	v.Prefix = s
+	return nil
+}
+
+func setLocation(v *Variables, s string) error {
+	if !locationPattern.MatchString(s) {
+		return fmt.Errorf("%q is not the name of an Azure region such as westeurope", s)
+	}
+	v.Location = s
 	return nil
 }
 

@@ -30,19 +30,21 @@ jumpbox_ssh_source_address_prefixes = ["192.0.2.0/24"]
 
 func TestABadVariableIsNamedWithFileAndLine(t *testing.T) {
 	for src, want := range map[string][]string{
-		"a = 1\nprefx = \"x\"":                 {"f.tfvars:2:", `unknown variable "prefx"`, "prefix, subscription_id"},
-		"\n\ngeneration = \"two\"":             {"f.tfvars:3:", "generation must be a number"},
-		"generation = 0":                       {"f.tfvars:1:", "from 1 to 999"},
-		"enable_log_analytics_workspace = [1]": {"f.tfvars:1:", "must be a bool"},
-		"tenant_id = \"x\"":                    {"f.tfvars:1:", "not a GUID"},
-		"prefix = ":                            {"f.tfvars:1:"},
-		"block {}":                             {"f.tfvars:1:"},
-		"prefix = var.x":                       {"f.tfvars:1:"},
-		"prefix = \"Not-Lower\"":               {"f.tfvars:1:", "lower-case"},
-		"parent_dns_zone_name = \"x y\"":       {"f.tfvars:1:", "zone name"},
-		"log_analytics_cluster_id = \"<id>\"":  {"f.tfvars:1:", "Microsoft.OperationalInsights/clusters"},
-		"key_custody = \"mounted\"":            {"f.tfvars:1:", "not built yet"},
-		"log_retention_in_days = 7.5":          {"f.tfvars:1:", "whole number"},
+		"a = 1\nprefx = \"x\"":                      {"f.tfvars:2:", `unknown variable "prefx"`, "prefix, subscription_id"},
+		"\n\ngeneration = \"two\"":                  {"f.tfvars:3:", "generation must be a number"},
+		"generation = 0":                            {"f.tfvars:1:", "from 1 to 999"},
+		"enable_log_analytics_workspace = [1]":      {"f.tfvars:1:", "must be a bool"},
+		"location = \"we st/..x\"":                  {"f.tfvars:1:", "Azure region"},
+		"prefix = \"abcdefghij\"\ngeneration = 999": {"f.tfvars", "26 characters"},
+		"tenant_id = \"x\"":                         {"f.tfvars:1:", "not a GUID"},
+		"prefix = ":                                 {"f.tfvars:1:"},
+		"block {}":                                  {"f.tfvars:1:"},
+		"prefix = var.x":                            {"f.tfvars:1:"},
+		"prefix = \"Not-Lower\"":                    {"f.tfvars:1:", "lower-case"},
+		"parent_dns_zone_name = \"x y\"":            {"f.tfvars:1:", "zone name"},
+		"log_analytics_cluster_id = \"<id>\"":       {"f.tfvars:1:", "Microsoft.OperationalInsights/clusters"},
+		"key_custody = \"mounted\"":                 {"f.tfvars:1:", "not built yet"},
+		"log_retention_in_days = 7.5":               {"f.tfvars:1:", "whole number"},
 	} {
 		_, err := ParseVariables("f.tfvars", []byte(src))
 		if !errors.Is(err, ErrVariables) {

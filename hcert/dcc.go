@@ -159,6 +159,9 @@ func ParseTree(data []byte) (map[string]any, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	v, err := jsonValue(dec, 16, "")
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("read DCC JSON: it ends at byte %d, before the object does", len(data))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read DCC JSON: %w", err)
 	}

@@ -276,8 +276,15 @@ func (p *Process) Wait() error {
 // Signal sends sig; os.ErrProcessDone if it has ended.
 func (p *Process) Signal(sig os.Signal) error { return p.cmd.Process.Signal(sig) }
 
-// Kill ends the process at once, and in the kernel drivers all its children.
+// Kill ends the process at once, with its process group; in the kernel drivers
+// all its children end with it, whatever their group.
 func (p *Process) Kill() error {
+	select {
+	case <-p.done:
+		return nil // its id may be another's by now
+	default:
+		_ = syscall.Kill(-p.pid, syscall.SIGKILL) // no such group where it leads none
+	}
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}

@@ -67,6 +67,9 @@ func newBenchCommand() *cobra.Command {
   issue  certificates a second through the portal's API, and online verifications a second`,
 		Args: exactly(1, "the benchmark's name: up or issue"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(flags.output); err != nil {
+				return err
+			}
 			bench, ok := benches[args[0]]
 			if !ok {
 				return usagef("no benchmark %q; there are up and issue", args[0])
@@ -134,7 +137,7 @@ func benchUp(ctx context.Context, flags benchFlags) ([]figure, error) {
 	var first, memory float64
 	err = benchEstate(ctx, filepath.Join(dir, "estate"), flags.network, func(s *session, took time.Duration) error {
 		first = took.Seconds()
-		status, err := s.control.Status(ctx)
+		status, err := s.control.Summary(ctx)
 		processes += len(status.Pods)
 		return err
 	})
@@ -146,7 +149,7 @@ func benchUp(ctx context.Context, flags benchFlags) ([]figure, error) {
 	for range rounds {
 		err = benchEstate(ctx, filepath.Join(dir, "estate"), flags.network, func(s *session, took time.Duration) error {
 			again = append(again, took.Seconds())
-			status, err := s.control.Status(ctx)
+			status, err := s.control.Summary(ctx)
 			memory = float64(status.MemoryBytes) / (1 << 20)
 			return err
 		})

@@ -395,6 +395,9 @@ func newCertDecodeCommand() *cobra.Command {
 		Short: "Take a certificate apart without trusting it",
 		Args:  exactly(1, "one HC1 text, file or -"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
 			text, err := readCertificate(args[0])
 			if err != nil {
 				return err
@@ -408,7 +411,7 @@ func newCertDecodeCommand() *cobra.Command {
 			return printJSON(os.Stdout, describe(u))
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "json", "how to print: json")
+	cmd.Flags().StringVarP(&output, "output", "o", "json", "how to print: a certificate's content is always JSON")
 	return cmd
 }
 
@@ -419,6 +422,9 @@ func newCertConformanceCommand() *cobra.Command {
 		Short: "Run the EU's test data below a directory and count what agrees",
 		Args:  exactly(1, "one directory"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
 			results, err := conformance.Run(args[0])
 			if err != nil {
 				return err

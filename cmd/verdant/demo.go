@@ -76,7 +76,7 @@ func demo(ctx context.Context, dir, network string) (err error) {
 	if t.s, err = flags.session.open(); err != nil {
 		return err
 	}
-	status, err := t.s.control.Status(ctx)
+	status, err := t.s.control.Summary(ctx)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func demo(ctx context.Context, dir, network string) (err error) {
 	for _, limit := range status.Limits {
 		t.note("not enforced: %s", limit)
 	}
-	t.note("%d pods are running, each with an identity of its own; no password or key was handed to any.", len(status.Pods))
+	t.note("%d pods are running, each with an identity of its own; no password and no signing key was handed to any.", len(status.Pods))
 
 	hc1, err := t.issueAndVerify()
 	if err != nil {
@@ -252,7 +252,7 @@ func (t *tour) waitForKey(key string, available bool) error {
 	ctx, cancel := context.WithTimeout(t.ctx, time.Minute)
 	defer cancel()
 	for {
-		status, err := t.s.control.Status(ctx)
+		status, err := t.s.control.Summary(ctx)
 		if err != nil {
 			return err
 		}

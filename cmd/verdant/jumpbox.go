@@ -272,7 +272,7 @@ address only and asks for no password: while it runs, every user of this machine
 
 // socks serves the proxy until ctx ends.
 func (s *session) socks(ctx context.Context, listen, from string) error {
-	if _, err := s.control.Status(ctx); err != nil {
+	if _, err := s.control.Summary(ctx); err != nil {
 		return err
 	}
 	ln, err := socks.Listen(ctx, listen)

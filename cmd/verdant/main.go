@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -63,6 +64,7 @@ func newRootCommand() *cobra.Command {
 		Use:           "verdant",
 		Short:         "EU Digital COVID Certificates on a private platform",
 		Long:          "Verdant brings up the EU gateway and Ireland's certificate services, each in its own\nprivate network, and works with them.",
+		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -84,6 +86,21 @@ func newRootCommand() *cobra.Command {
 	)
 	root.AddCommand(newProcessCommands()...)
 	return root
+}
+
+// version is what the Go toolchain recorded of the source.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	text := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			text += " " + s.Value
+		}
+	}
+	return text
 }
 
 // exactly wraps cobra's argument check so that a wrong count is a wrong usage.

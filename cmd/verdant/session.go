@@ -45,8 +45,8 @@ func (f *sessionFlags) registerAs(cmd *cobra.Command, defaultUser string) {
 }
 
 func (f *sessionFlags) open() (*session, error) {
-	if f.output != "text" && f.output != "json" {
-		return nil, usagef("-o %q: print as text or json", f.output)
+	if err := checkOutput(f.output); err != nil {
+		return nil, err
 	}
 	dir, err := filepath.Abs(f.dataDir)
 	if err != nil {
@@ -74,7 +74,7 @@ func (s *session) token(ctx context.Context, resource string) (string, error) {
 // client reaches public names through the ingress that is open on the host,
 // and every other name from the jump-box of a region.
 func (s *session) client(ctx context.Context, from string) (*http.Client, error) {
-	status, err := s.control.Status(ctx)
+	status, err := s.control.Summary(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +138,14 @@ func (s *session) resourceOf(u *url.URL) (string, error) {
 		return estate.PortalAudience, nil
 	}
 	return "", usagef("no known API at %s; name the token's audience with --resource", host)
+}
+
+// checkOutput refuses an -o that is neither text nor json.
+func checkOutput(o string) error {
+	if o != "text" && o != "json" {
+		return usagef("-o %q: print as text or json", o)
+	}
+	return nil
 }
 
 // printJSON writes v indented.

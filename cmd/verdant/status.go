@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -131,7 +133,11 @@ func newLogsCommand() *cobra.Command {
 			if len(args) == 1 {
 				pod = args[0]
 			}
-			err = s.control.Logs(cmd.Context(), pod, follow, os.Stdout)
+			var out io.Writer = os.Stdout
+			if s.json {
+				out = &logLines{out: os.Stdout, pod: pod}
+			}
+			err = s.control.Logs(cmd.Context(), pod, follow, out)
 			if cmd.Context().Err() != nil {
 				return nil // Ctrl-C is how following ends
 			}
@@ -141,6 +147,38 @@ func newLogsCommand() *cobra.Command {
 	flags.register(cmd)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep printing new lines")
 	return cmd
+}
+
+// logLines turns log lines into one JSON object each.
+type logLines struct {
+	out     io.Writer
+	pod     string // "" if each line begins with its pod's name
+	pending []byte
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.pending = append(l.pending, p...)
+	for {
+		line, rest, ok := bytes.Cut(l.pending, []byte("\n"))
+		if !ok {
+			return len(p), nil
+		}
+		l.pending = rest
+		pod, text := l.pod, string(line)
+		if pod == "" {
+			pod, text, _ = strings.Cut(text, " ")
+		}
+		record := struct {
+			Pod     string `json:"pod"`
+			Message any    `json:"message"`
+		}{pod, text}
+		if json.Valid([]byte(text)) {
+			record.Message = json.RawMessage(text)
+		}
+		if err := json.NewEncoder(l.out).Encode(record); err != nil {
+			return 0, err
+		}
+	}
 }
 
 func newExecCommand() *cobra.Command {
@@ -167,6 +205,9 @@ func newExecCommand() *cobra.Command {
 				}
 			}
 			code, err := s.control.Exec(cmd.Context(), args[0], args[1:], env, [3]*os.File{os.Stdin, os.Stdout, os.Stderr})
+			if cmd.Context().Err() != nil {
+				return exitError(130) // interrupted, as a shell says it
+			}
 			if err == nil && code != 0 {
 				err = exitError(code)
 			}

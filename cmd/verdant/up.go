@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,6 +35,9 @@ func newUpCommand() *cobra.Command {
 		Short: "Bring the estate up: the EU gateway and Ireland, each in its own private network",
 		Args:  exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(flags.session.output); err != nil {
+				return err
+			}
 			if flags.detach {
 				return detach(cmd.Context(), flags)
 			}
@@ -92,9 +96,12 @@ func up(ctx context.Context, flags upFlags) error {
 		if ctx.Err() != nil {
 			return running.Stop()
 		}
+		if errors.Is(err, estate.ErrStopped) {
+			return nil // `verdant down` was faster
+		}
 		return err
 	}
-	if err := welcome(ctx, running.Control(), cfg.DataDir); err != nil {
+	if err := flags.welcome(ctx, running.Control()); err != nil {
 		return errors.Join(err, running.Stop())
 	}
 	select {
@@ -107,14 +114,28 @@ func up(ctx context.Context, flags upFlags) error {
 }
 
 // welcome prints where to go and as whom.
-func welcome(ctx context.Context, client *control.Client, dataDir string) error {
-	s, err := client.Status(ctx)
+func (f upFlags) welcome(ctx context.Context, client *control.Client) error {
+	s, err := client.Summary(ctx)
+	if err != nil {
+		return err
+	}
+	dataDir, err := filepath.Abs(f.session.dataDir)
 	if err != nil {
 		return err
 	}
 	people, err := estate.Credentials(dataDir)
 	if err != nil {
 		return err
+	}
+	if f.session.output == "json" {
+		return printJSON(os.Stdout, struct {
+			Status control.Status      `json:"status"`
+			Users  []estate.Credential `json:"users"`
+		}{s, people})
+	}
+	here := ""
+	if dataDir != estate.DefaultDataDir() {
+		here = " --data-dir " + dataDir
 	}
 	fmt.Printf("\nThe estate is ready. %s\n", s.Network)
 	for _, limit := range s.Limits {
@@ -131,8 +152,8 @@ func welcome(ctx context.Context, client *control.Client, dataDir string) error 
 		fmt.Printf("  %-40s %s   (%s)\n", p.UPN, p.Password, p.Role)
 	}
 	fmt.Printf("\nBrowsers warn until they trust %s.\n", filepath.Join(dataDir, "ca.pem"))
-	fmt.Println("Try: verdant status   ·   verdant query -w eudcc-ie 'AZKVAuditLogs | take 5'")
-	fmt.Printf("Ctrl-C or `verdant down` stops it; the next `verdant up` continues where it was.\n")
+	fmt.Printf("Try: verdant status%s\n     verdant query%s -w eudcc-ie 'AZKVAuditLogs | take 5'\n", here, here)
+	fmt.Printf("Ctrl-C or `verdant down%s` stops it; the next `verdant up` continues where it was.\n", here)
 	return nil
 }
 
@@ -161,7 +182,7 @@ func detach(ctx context.Context, flags upFlags) error {
 		args = append(args, "--var-file", flags.varFile)
 	}
 	child := exec.Command(exe, args...)
-	child.Stdout, child.Stderr = output, output
+	child.Stderr = output // progress and complaints; what it says when ready is said here
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := child.Start(); err != nil {
 		return err
@@ -169,10 +190,16 @@ func detach(ctx context.Context, flags upFlags) error {
 	ended := make(chan error, 1)
 	go func() { ended <- child.Wait() }()
 	client := control.NewClient(filepath.Join(dir, "control.sock"))
+	progress, err := os.Open(output.Name())
+	if err != nil {
+		return err
+	}
+	defer progress.Close()
 	for {
-		status, err := client.Status(ctx)
+		_, _ = io.Copy(os.Stderr, progress)
+		status, err := client.Summary(ctx)
 		if err == nil && status.Ready && status.Parent == child.Process.Pid {
-			return welcome(ctx, client, dir)
+			return flags.welcome(ctx, client)
 		}
 		select {
 		case <-ctx.Done():
@@ -180,8 +207,8 @@ func detach(ctx context.Context, flags upFlags) error {
 			<-ended
 			return ctx.Err()
 		case err := <-ended:
-			text, _ := os.ReadFile(output.Name())
-			return fmt.Errorf("the estate did not come up (%v):\n%s", err, strings.TrimSpace(string(text)))
+			_, _ = io.Copy(os.Stderr, progress)
+			return fmt.Errorf("the estate did not come up: %w", err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
 	"net/http"
@@ -59,10 +60,18 @@ func (s *Server) authenticate(r *http.Request) (caller, error) {
 	return caller{country, thumbprint}, nil
 }
 
-// fromIngress reports whether the peer is the ingress itself.
+// headerIngressSecret carries the ingress's proof where its address is none.
+const headerIngressSecret = "X-Ingress-Secret"
+
+// fromIngress reports whether the peer is the ingress itself: by its address
+// and, where every process of the host could have that, by its secret too.
 func (s *Server) fromIngress(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && slices.Contains(s.cfg.Ingress, peer.Addr().Unmap())
+	if err != nil || !slices.Contains(s.cfg.Ingress, peer.Addr().Unmap()) {
+		return false
+	}
+	return s.cfg.IngressSecret == "" ||
+		subtle.ConstantTimeCompare([]byte(r.Header.Get(headerIngressSecret)), []byte(s.cfg.IngressSecret)) == 1
 }
 
 // normaliseThumbprint returns a SHA-256 as lower-case hex. It takes 64 hex

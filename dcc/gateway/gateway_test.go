@@ -62,6 +62,13 @@ func TestTheClientCertificateDecidesWhoCalls(t *testing.T) {
 		t.Errorf("headers from a peer that is not the ingress: got %d %s", got.status, got.body)
 	}
 	w.server.cfg.Ingress = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	w.server.cfg.IngressSecret = "known to the ingress"
+	for secret, want := range map[string]int{"": 401, "guessed": 401, "known to the ingress": 200} {
+		if got := w.call(w.ie, "GET", "/trustList", "", headerIngressSecret, secret); got.status != want {
+			t.Errorf("ingress's address with the secret %q: got %d, want %d", secret, got.status, want)
+		}
+	}
+	w.server.cfg.IngressSecret = ""
 	w.clock.Store(w.ie.auth.NotAfter.Add(time.Second).UnixMicro())
 	if got := w.call(w.ie, "GET", "/trustList", ""); got.status != 401 || got.code() != "0x402" {
 		t.Errorf("an expired certificate: got %d %s", got.status, got.body)

@@ -17,15 +17,15 @@ import (
 // Run serves the gateway in a pod as its environment describes it, until ctx
 // ends: the trust anchor's certificate and key in the region's vault under the
 // name that the secret dgc-trustanchor-certificatealias holds, the database
-// dgc, the ingress's address in INGRESS_SOURCE, member states to onboard under
-// ONBOARDING_DIR.
+// dgc, the ingress's address in INGRESS_SOURCE and, in the loopback driver, its
+// proof in INGRESS_SECRET, member states to onboard under ONBOARDING_DIR.
 func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
 	p, err := client.FromEnv(getenv)
 	if err != nil {
 		return err
 	}
 	log := p.Logger(stdout)
-	cfg := Config{OnboardingDir: getenv("ONBOARDING_DIR")}
+	cfg := Config{OnboardingDir: getenv("ONBOARDING_DIR"), IngressSecret: getenv("INGRESS_SECRET")}
 	if cfg.Ingress, err = addresses(getenv("INGRESS_SOURCE")); err != nil {
 		return err
 	}

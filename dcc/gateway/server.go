@@ -22,6 +22,9 @@ type Config struct {
 	// Ingress lists the addresses from which the headers with the client
 	// certificate are believed. None means that nobody can authenticate.
 	Ingress []netip.Addr
+	// IngressSecret must come with those headers too, in X-Ingress-Secret,
+	// where the address alone is no proof; empty where it is.
+	IngressSecret string
 	// OnboardingDir holds the certificates of member states to onboard at
 	// start, <CC>/{auth,upload,csca}*.pem, and value sets, valuesets/<id>.json.
 	// Empty means none.

@@ -19,6 +19,9 @@ import (
 // ErrNotRunning means that nobody answers on the socket.
 var ErrNotRunning = errors.New("no estate is running")
 
+// ErrForeign means that the estate is another user's.
+var ErrForeign = errors.New("not your estate")
+
 // Client talks to the estate behind a socket.
 type Client struct {
 	path string
@@ -43,7 +46,12 @@ func (c *Client) connect(ctx context.Context) (*net.UnixConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.UnixConn), nil
+	unix := conn.(*net.UnixConn)
+	if uid, err := peerUID(unix); err != nil || uid != os.Getuid() {
+		_ = unix.Close()
+		return nil, fmt.Errorf("%w: the estate behind %s belongs to user %d, you are %d", ErrForeign, c.path, uid, os.Getuid())
+	}
+	return unix, nil
 }
 
 func (c *Client) do(ctx context.Context, method, path string, form url.Values, body any) (*http.Response, error) {
@@ -64,7 +72,7 @@ func (c *Client) do(ctx context.Context, method, path string, form url.Values, b
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if errors.Is(err, ErrNotRunning) {
+		if errors.Is(err, ErrNotRunning) || errors.Is(err, ErrForeign) {
 			return nil, errors.Unwrap(err) // without the URL of the request
 		}
 		return nil, err
@@ -97,6 +105,13 @@ func (c *Client) call(ctx context.Context, method, path string, form url.Values,
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
 	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, nil, &s)
+}
+
+// Summary is Status without the rows of the document's tables: quick, and
+// nothing of it is in an audit log.
+func (c *Client) Summary(ctx context.Context) (Status, error) {
+	var s Status
+	return s, c.call(ctx, http.MethodGet, "/v1/status", url.Values{"rows": {"false"}}, nil, &s)
 }
 
 // Stop asks the estate to end; it returns when the request was taken.
@@ -191,6 +206,9 @@ func (c *Client) Exec(ctx context.Context, pod string, argv, env []string, strea
 		return 0, err
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
 	if err != nil {
 		return 0, fmt.Errorf("the estate ended while the command ran: %w", err)
 	}

@@ -18,7 +18,7 @@ import (
 
 // Status is what an estate says of itself.
 type Status struct {
-	// Ready is true once every pod answered.
+	// Ready is true while every pod runs and has answered.
 	Ready bool `json:"ready"`
 	// Since is when the supervisor started; ReadyAfter how long it took.
 	Since      time.Time     `json:"since"`
@@ -51,7 +51,7 @@ type Pod struct {
 	Region   string `json:"region"`
 	Address  string `json:"address"`
 	PID      int    `json:"pid,omitempty"`
-	State    string `json:"state"` // Starting, Running, Stopped, Failed
+	State    string `json:"state"` // Pending, Starting, Running, Waiting
 	Reason   string `json:"reason,omitempty"`
 	Restarts int    `json:"restarts"`
 }
@@ -123,7 +123,9 @@ type Event struct {
 
 // Backend is the estate behind the socket.
 type Backend interface {
-	Status(ctx context.Context) (Status, error)
+	// Status describes the estate; without rows it leaves the document's
+	// tables out, for which the vaults are asked.
+	Status(ctx context.Context, rows bool) (Status, error)
 	// Logs writes a pod's log lines, or every pod's if pod is "".
 	Logs(ctx context.Context, pod string, follow bool, w io.Writer) error
 	// Token signs user in to resource; "" is the demo administrator.

@@ -18,7 +18,7 @@ type fake struct {
 	ended   chan error
 }
 
-func (f *fake) Status(context.Context) (Status, error) {
+func (f *fake) Status(context.Context, bool) (Status, error) {
 	return Status{Ready: true, Network: "test"}, nil
 }
 func (f *fake) Logs(_ context.Context, pod string, _ bool, w io.Writer) error {

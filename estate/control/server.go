@@ -41,7 +41,7 @@ func Listen(path string) (*net.UnixListener, error) {
 func Serve(ctx context.Context, ln *net.UnixListener, b Backend) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
-		status, err := b.Status(r.Context())
+		status, err := b.Status(r.Context(), r.FormValue("rows") != "false")
 		answer(w, status, err)
 	})
 	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, _ *http.Request) {

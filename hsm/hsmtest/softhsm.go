@@ -1,6 +1,7 @@
 package hsmtest
 
 import (
+	"crypto/rand"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +20,7 @@ type SoftHSM struct {
 // VERDANT_REQUIRE_PARTS is set.
 func NewSoftHSM(t testing.TB) SoftHSM {
 	t.Helper()
-	s := SoftHSM{Label: "verdant test", PIN: "correct-horse-7", Dir: filepath.Join(t.TempDir(), "tokens")}
+	s := SoftHSM{Label: "verdant test", PIN: rand.Text()[:12], Dir: filepath.Join(t.TempDir(), "tokens")}
 	for _, path := range []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so",
 		"/usr/local/lib/softhsm/libsofthsm2.so", "/opt/homebrew/lib/softhsm/libsofthsm2.so"} {
 		if _, err := os.Stat(path); err == nil {

@@ -140,6 +140,7 @@ func (c *Client) ask(ctx context.Context, op operation, id hsm.KeyID, within tim
 	ch := make(chan answer, 1)
 	number, err := c.send(m, ch)
 	if err != nil {
+		<-c.gone // the connection is closed: when the caller knows, so does Gone
 		return nil, err
 	}
 	select {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -28,7 +29,6 @@ func (s *supervisor) podEnv(r Region, p Pod) []string {
 		return nil // the network exists since the start
 	}
 	ca := filepath.Join(s.dir.Path, "ca.pem")
-	_, port, _ := net.SplitHostPort(s.ingress.Addr().String())
 	env := map[string]string{
 		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp",
 		"VERDANT_POD": p.Name, "VERDANT_REGION": string(r), "INGRESS_SOURCE": source.String(),
@@ -45,27 +45,40 @@ func (s *supervisor) podEnv(r Region, p Pod) []string {
 		env["MYSQL_HOST"], env["MYSQL_PORT"] = n.DatabaseHost(r), "3306"
 		env["MYSQL_DATABASE"], env["MYSQL_USER"] = p.Database, p.Identity
 	}
-	switch {
-	case r == IE:
-		env["DGC_GATEWAY_ENDPOINT"] = "https://" + n.ServiceHost("dgc-gateway", EU)
-		env["ISSUANCE_AUDIENCE"] = issuanceAudience
-		env["ISSUANCE_CALLERS"] = n.Identity(IE, "dgca-issuance-web").PrincipalID
-		env["ISSUANCE_ROLE"] = "private"
-		if p.Public {
-			env["ISSUANCE_ROLE"] = "public"
-		}
-		env["ISSUANCE_SERVICE_URL"] = fmt.Sprintf("http://%s:%d", s.clusters[IE].pods["dgca-issuance-service"].pod.Addr(), podPort)
-		env["PORTAL_CLIENT_ID"] = n.portalClientID()
-		env["PORTAL_AUTHORITY"] = fmt.Sprintf("https://%s:%s/%s", n.LoginHost(), port, n.v.TenantID)
-		env["PORTAL_URL"] = fmt.Sprintf("https://%s:%s", n.ServiceHost("dgca-issuance-web", IE), port)
-	default:
-		env["ONBOARDING_DIR"] = filepath.Join(s.dir.Path, "state", "onboarding")
-	}
+	maps.Copy(env, s.serviceEnv(r, p))
 	list := make([]string, 0, len(env))
 	for name, value := range env {
 		list = append(list, name+"="+value)
 	}
 	return list
+}
+
+// serviceEnv is what only a pod's own service needs to know.
+func (s *supervisor) serviceEnv(r Region, p Pod) map[string]string {
+	n := s.names
+	_, port, _ := net.SplitHostPort(s.ingress.Addr().String()) // a listener's address always splits
+	env := map[string]string{}
+	switch p.Service {
+	case "dgc-gateway":
+		env["ONBOARDING_DIR"] = filepath.Join(s.dir.Path, "state", "onboarding")
+	case "dgca-issuance-web":
+		env["ISSUANCE_AUDIENCE"] = issuanceAudience
+		env["ISSUANCE_SERVICE_URL"] = fmt.Sprintf("http://%s:%d", s.clusters[r].pods["dgca-issuance-service"].pod.Addr(), podPort)
+		env["PORTAL_CLIENT_ID"] = n.portalClientID()
+		env["PORTAL_AUTHORITY"] = fmt.Sprintf("https://%s:%s/%s", n.LoginHost(), port, n.v.TenantID)
+		env["PORTAL_URL"] = fmt.Sprintf("https://%s:%s", n.ServiceHost(p.Name, r), port)
+	case "dgca-issuance-service":
+		env["DGC_GATEWAY_ENDPOINT"] = "https://" + n.ServiceHost("dgc-gateway", EU)
+		env["ISSUANCE_AUDIENCE"] = issuanceAudience
+		env["ISSUANCE_CALLERS"] = n.Identity(r, "dgca-issuance-web").PrincipalID
+		env["ISSUANCE_ROLE"] = "private"
+		if p.Public {
+			env["ISSUANCE_ROLE"] = "public"
+		}
+	default:
+		env["DGC_GATEWAY_ENDPOINT"] = "https://" + n.ServiceHost("dgc-gateway", EU)
+	}
+	return env
 }
 
 // httpFrom is an HTTP client inside a region's network: the way on which the

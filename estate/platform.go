@@ -18,6 +18,7 @@ import (
 	"verdant/azure/rbac"
 	"verdant/azure/rest"
 	"verdant/hsm"
+	"verdant/hsm/signer"
 	"verdant/internal/journal"
 	"verdant/internal/lifecycle"
 	"verdant/internal/sqlstore"
@@ -34,6 +35,7 @@ type platform struct {
 	authority *authority
 	policy    *rbac.Policy
 	keys      *lateKeys
+	hardware  *signer.Signer // nil where the estate has no hardware token
 	identity  *entra.Server
 	control   *arm.Server
 	logs      *loganalytics.Server
@@ -80,6 +82,9 @@ func openPlatform(ctx context.Context, dir *DataDir, n Names, port string, now f
 		return p, err
 	}
 	if err := p.openControl(ctx); err != nil {
+		return p, err
+	}
+	if err := p.openSigner(ctx); err != nil {
 		return p, err
 	}
 	for _, r := range Regions() {
@@ -207,7 +212,7 @@ func (p *platform) openVault(ctx context.Context, r Region) error {
 	id := p.names.VaultID(r)
 	i := slices.IndexFunc(p.resources, func(res rest.Resource) bool { return rest.SameID(res.ID, id) })
 	res := p.resources[i]
-	token, err := p.openToken(ctx, res.Name)
+	token, err := p.vaultToken(ctx, res.Name)
 	if err != nil {
 		return err
 	}
@@ -257,6 +262,7 @@ func (p *platform) openControl(ctx context.Context) error {
 		TenantID: p.names.v.TenantID, TenantName: "Verdant", Domain: p.names.v.ParentDNSZone,
 		Authority: "https://" + p.names.LoginHost(), Host: p.names.ManagementHost(),
 		Subscriptions: []string{p.names.v.SubscriptionID}, Resources: p.resources,
+		PrincipalType: p.names.principalType,
 	}
 	for _, g := range p.names.Grants() {
 		cfg.Assignments = append(cfg.Assignments, rbac.Assignment{ID: p.names.AssignmentID(g), RoleDefinitionID: g.Role,

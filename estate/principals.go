@@ -202,3 +202,13 @@ func (n Names) GrantOf(r Region, identity, object string) (Grant, bool) {
 	}
 	return Grant{}, false
 }
+
+// principalType is what the control plane calls a principal.
+func (n Names) principalType(objectID string) string {
+	for _, g := range []Group{n.AdminsGroup(), n.ProfessionalsGroup(), n.AuditorsGroup()} {
+		if g.ObjectID == objectID {
+			return "Group"
+		}
+	}
+	return "ServicePrincipal"
+}

@@ -39,6 +39,9 @@ type Config struct {
 	// Assignments are made when they are first seen in a database. One that
 	// was deleted since stays deleted.
 	Assignments []rbac.Assignment
+	// PrincipalType tells what the principal of such an assignment is: User,
+	// Group or ServicePrincipal. nil means ServicePrincipal.
+	PrincipalType func(objectID string) string
 	// Suffixes are the DNS suffixes that the cloud's metadata names, such as
 	// "keyVaultDns"; nil means Azure's.
 	Suffixes map[string]string
@@ -126,7 +129,10 @@ func (s *Server) loadAssignments(ctx context.Context) error {
 		if _, known := s.policy.Role(a.RoleDefinitionID); !known {
 			return fmt.Errorf("initial assignment %s: role %s is not defined", a.ID, a.RoleDefinitionID)
 		}
-		seed := assignment{Assignment: a, UpdatedOn: a.CreatedOn}
+		seed := assignment{Assignment: a, PrincipalType: "ServicePrincipal", UpdatedOn: a.CreatedOn}
+		if s.cfg.PrincipalType != nil {
+			seed.PrincipalType = s.cfg.PrincipalType(a.PrincipalID)
+		}
 		if seed.CreatedOn.IsZero() {
 			seed.CreatedOn, seed.UpdatedOn = s.now(), s.now()
 		}

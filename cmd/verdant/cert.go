@@ -208,6 +208,9 @@ func readCertificate(arg string) (string, error) {
 		}
 		return "", err
 	}
+	if bytes.HasPrefix(raw, []byte("%PDF")) {
+		return "", fmt.Errorf("%s is a PDF: give the text of its code, or a picture of it", arg)
+	}
 	for _, magic := range []string{"\x89PNG", "\xff\xd8\xff", "GIF8"} {
 		if bytes.HasPrefix(raw, []byte(magic)) {
 			return barcode.Read(bytes.NewReader(raw))

@@ -251,7 +251,7 @@ func newJumpboxSOCKSCommand() *cobra.Command {
 		Long: `A SOCKS5 proxy into the private networks, for browsers and curl. It listens on a loopback
 address only and asks for no password: while it runs, every user of this machine can use it.`,
 		Example: `  verdant jumpbox socks &
-  curl --proxy socks5h://127.0.0.1:1080 --cacert ~/.verdant/ca.pem https://eudcc-ie-kv-g1.vault.azure.net/keys`,
+  curl --proxy socks5h://127.0.0.1:1080 --cacert DATA-DIR/ca.pem https://eudcc-ie-kv-g1.vault.azure.net/keys`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkRegion(from); err != nil {

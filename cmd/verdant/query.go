@@ -123,6 +123,8 @@ func wireError(status string, body []byte) error {
 	type inner struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
+		Line    int    `json:"line"` // of the query, where the error is about one
+		Pos     int    `json:"pos"`
 		Inner   *inner `json:"innererror"`
 	}
 	var wire struct {
@@ -134,6 +136,9 @@ func wireError(status string, body []byte) error {
 	var parts []string
 	for e := &wire.Error; e != nil; e = e.Inner {
 		part := e.Code
+		if e.Line > 0 {
+			part += fmt.Sprintf(" at line %d, column %d", e.Line, e.Pos+1)
+		}
 		if e.Message != "" {
 			part += ": " + e.Message
 		}

@@ -163,6 +163,9 @@ func (d *DataDir) load(variables Variables) error {
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrOther, file, err)
 	}
+	if m.Variables.HSM != variables.HSM {
+		return fmt.Errorf("%s was made with its vaults' keys in %s and cannot move them to %s; use the same --hsm or another --data-dir", d.Path, placeOfKeys(m.Variables.HSM), placeOfKeys(variables.HSM))
+	}
 	if m.Variables != variables {
 		return fmt.Errorf("%s was made with other variables (prefix %q, generation %d, zone %s, …); use the same terraform.tfvars or another --data-dir", d.Path, m.Variables.Prefix, m.Variables.Generation, m.Variables.ParentDNSZone)
 	}
@@ -175,6 +178,13 @@ func (d *DataDir) load(variables Variables) error {
 	}
 	copy(d.root[:], key)
 	return nil
+}
+
+func placeOfKeys(hsm string) string {
+	if hsm == "" {
+		return "software"
+	}
+	return hsm
 }
 
 func (d *DataDir) rootFile() string { return filepath.Join(d.Path, "root.key") }

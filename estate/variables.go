@@ -46,6 +46,10 @@ type Variables struct {
 	// KeyCustody says where the workload's private keys are: "direct" (they
 	// stay in the vault's HSM and services sign through it). Default "direct".
 	KeyCustody string
+	// HSM is the PKCS #11 URI of the token that holds the vaults' keys, in the
+	// form that CheckHSM returns. It comes from the command line and not from
+	// the file. Default none: the keys are in software.
+	HSM string
 }
 
 // The default identifiers. They are fixed so that scripts, bookmarks and role

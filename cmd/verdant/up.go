@@ -26,6 +26,7 @@ type upFlags struct {
 	ingress string
 	jumpbox string
 	detach  bool
+	hsm     string
 }
 
 func newUpCommand() *cobra.Command {
@@ -49,6 +50,7 @@ func newUpCommand() *cobra.Command {
 	cmd.Flags().StringVar(&flags.network, "network", "auto", "auto, isolated or loopback")
 	cmd.Flags().StringVar(&flags.ingress, "ingress-addr", "127.0.0.1:8443", "where the ingress listens on the host")
 	cmd.Flags().StringVar(&flags.jumpbox, "jumpbox-addr", "127.0.0.1:2222", "where the jump-box listens on the host")
+	cmd.Flags().StringVar(&flags.hsm, "hsm", "", "PKCS #11 URI of the token for the vaults' keys: pkcs11:token=LABEL?module-path=FILE&pin-source=FILE")
 	cmd.Flags().BoolVar(&flags.detach, "detach", false, "return when the estate is ready and leave it running")
 	return cmd
 }
@@ -74,6 +76,17 @@ func (f upFlags) config() (estate.StartConfig, error) {
 		var err error
 		if cfg.Variables, err = estate.LoadVariables(f.varFile); err != nil {
 			return cfg, err
+		}
+	}
+	// An estate that was made with a token stays with it; another is refused
+	// when the data directory is opened.
+	if saved, ok := estate.SavedVariables(f.session.dataDir); ok {
+		cfg.Variables.HSM = saved.HSM
+	}
+	if f.hsm != "" {
+		var err error
+		if cfg.Variables.HSM, err = estate.CheckHSM(f.hsm); err != nil {
+			return cfg, usagef("--hsm: %w", err)
 		}
 	}
 	return cfg, nil
@@ -180,6 +193,9 @@ func detach(ctx context.Context, flags upFlags) error {
 	args := []string{"up", "--data-dir", dir, "--network", flags.network, "--ingress-addr", flags.ingress, "--jumpbox-addr", flags.jumpbox}
 	if flags.varFile != "" {
 		args = append(args, "--var-file", flags.varFile)
+	}
+	if flags.hsm != "" {
+		args = append(args, "--hsm", flags.hsm)
 	}
 	child := exec.Command(exe, args...)
 	child.Stderr = output // progress and complaints; what it says when ready is said here

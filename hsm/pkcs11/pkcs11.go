@@ -26,13 +26,15 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+
+	"verdant/hsm"
 )
 
 // ErrURI is wrapped for a PKCS #11 URI that is refused.
 var ErrURI = errors.New("PKCS #11 URI refused")
 
 // ErrNoCgo is returned by Open in a binary that was built without cgo.
-var ErrNoCgo = errors.New("this binary was built without cgo and cannot load a PKCS #11 module; build it with CGO_ENABLED=1 and a C compiler")
+var ErrNoCgo = fmt.Errorf("%w: this binary was built without cgo and cannot load a PKCS #11 module; build it with CGO_ENABLED=1 and a C compiler", hsm.ErrRefused)
 
 // Config says which token to open.
 type Config struct {

@@ -31,7 +31,7 @@ type Token interface {
 // Run is the signer process: it takes the PIN and the connection from the
 // descriptors that it inherited, opens the token, and answers until the other
 // end closes the connection. Why the token does not open is told to the other
-// end, and returned.
+// end, and is no error here.
 func Run(ctx context.Context, open func(ctx context.Context, pin []byte) (Token, error)) error {
 	if err := harden(); err != nil {
 		return fmt.Errorf("signer process: %w", err)
@@ -45,7 +45,7 @@ func Run(ctx context.Context, open func(ctx context.Context, pin []byte) (Token,
 	defer conn.Close()
 	token, err := openWithPIN(ctx, os.NewFile(pinFD, "PIN"), open)
 	if err != nil {
-		return errors.Join(err, remote.Refuse(conn, err))
+		return remote.Refuse(conn, err)
 	}
 	return errors.Join(remote.Serve(ctx, conn, token), token.Close())
 }

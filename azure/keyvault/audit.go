@@ -2,8 +2,6 @@ package keyvault
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -95,15 +93,17 @@ func (s *Server) record(ctx context.Context, c *call, r *http.Request) error {
 	if c.token {
 		e.Identity.Claim = &auditClaim{c.caller.ObjectID, c.caller.AppID, c.caller.TenantID, c.caller.Issuer, c.caller.Name, c.caller.MIResource}
 	}
-	data, err := json.Marshal(&e)
-	if err != nil {
-		return fmt.Errorf("encode the audit record: %w", err)
-	}
-	seq, err := s.audit.Append(ctx, data)
-	if err == nil {
+	seq, err := s.audit.Append(ctx, e.encode(make([]byte, 0, 1536)))
+	if err == nil && s.forwards() {
 		s.recent.put(seq, &e)
 	}
 	return err
+}
+
+// forwards reports whether there is somebody to forward records to.
+func (s *Server) forwards() bool {
+	_, discard := s.sink.(telemetry.Discard)
+	return !discard
 }
 
 // describe says what went wrong. A wire error's text holds names at most; the
@@ -134,7 +134,12 @@ func (c *call) addressKind() string {
 // requestURI is the address asked for, with no parameter but the api-version.
 func (s *Server) requestURI(r *http.Request, version string) string {
 	path, _ := normalise(r.URL.Path)
-	uri := "https://" + s.host + (&url.URL{Path: path}).EscapedPath()
+	uri := "https://" + s.host
+	if plainPath(path) {
+		uri += path
+	} else {
+		uri += (&url.URL{Path: path}).EscapedPath()
+	}
 	if len(uri) > 512 {
 		uri = uri[:512]
 	}
@@ -142,6 +147,16 @@ func (s *Server) requestURI(r *http.Request, version string) string {
 		uri += "?api-version=" + version
 	}
 	return uri
+}
+
+// plainPath reports whether a path is its own escaped form.
+func plainPath(path string) bool {
+	for i := range len(path) {
+		if c := path[i]; c != '/' && c != '-' && !(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') {
+			return false
+		}
+	}
+	return true
 }
 
 // idOf is the identifier of the object that a path is about.
@@ -161,6 +176,13 @@ func (s *Server) idOf(path string) string {
 // apiVersion finds the api-version among a query's parameters; one that could
 // not be a version is left out.
 func apiVersion(rawQuery string) string {
+	if value, ok := strings.CutPrefix(rawQuery, "api-version="); ok { // as nearly every client sends it
+		for _, known := range Versions {
+			if value == known {
+				return known
+			}
+		}
+	}
 	query, err := url.ParseQuery(rawQuery)
 	if err != nil {
 		return ""

@@ -118,7 +118,7 @@ func (s *Server) work(c *call, r *http.Request) {
 	}()
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 	path, plain := normalise(r.URL.Path)
-	r.URL = &url.URL{Path: path, RawQuery: r.URL.RawQuery}
+	r.URL = &url.URL{Path: rewrite(path), RawQuery: r.URL.RawQuery}
 	if !plain {
 		s.unknown(c, r)
 		return
@@ -152,10 +152,12 @@ func (s *Server) flush(c *call, w http.ResponseWriter) {
 	h := w.Header()
 	maps.Copy(h, c.header)
 	maps.Copy(h, s.fixed)
-	h["X-Ms-Request-Id"] = []string{c.id}
-	h["X-Ms-Keyvault-Network-Info"] = []string{c.networkInfo()}
+	values := [3]string{c.id, c.networkInfo()}
+	h["X-Ms-Request-Id"] = values[0:1:1]
+	h["X-Ms-Keyvault-Network-Info"] = values[1:2:2]
 	if c.decision.Allowed {
-		h["X-Ms-Keyvault-Rbac-Assignment-Id"] = []string{assignmentGUID(c.decision.AssignmentID)}
+		values[2] = assignmentGUID(c.decision.AssignmentID)
+		h["X-Ms-Keyvault-Rbac-Assignment-Id"] = values[2:3:3]
 	}
 	if c.status == 0 {
 		c.status = http.StatusOK

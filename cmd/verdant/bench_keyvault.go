@@ -32,6 +32,10 @@ type vaultOperation struct {
 // machine does then hits all of them alike.
 const benchRounds = 5
 
+// vaultWorkers is how many requests to the vault are in flight: enough that
+// the processor, and not the wait for the disk, decides.
+const vaultWorkers = 128
+
 // benchKeyVault measures one vault, server and client in this one process.
 func benchKeyVault(ctx context.Context, flags benchFlags) (figures []figure, err error) {
 	dir, err := os.MkdirTemp("", "verdant-bench-")
@@ -137,7 +141,7 @@ func (op vaultOperation) measure(ctx context.Context, vault *estate.MeasuredVaul
 			constant bool
 			into     *[]float64
 		}{{true, &perHTTP}, {false, &perOp}} {
-			r, err := sustained(ctx, slice, workers, ask(m.constant))
+			r, err := sustained(ctx, slice, vaultWorkers, ask(m.constant))
 			if err != nil {
 				return nil, err
 			}
@@ -171,7 +175,7 @@ func paced(ctx context.Context, d time.Duration, perSecond float64, work func(co
 	var wg sync.WaitGroup
 	begun := time.Now()
 	at := func(i int) time.Time { return begun.Add(time.Duration(float64(i) / perSecond * float64(time.Second))) }
-	for range 2 * workers {
+	for range vaultWorkers {
 		wg.Go(func() {
 			for i := range due {
 				if err := work(ctx); err != nil {

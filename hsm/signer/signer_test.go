@@ -449,31 +449,3 @@ func searchMemory(t *testing.T, pid int, needles [][]byte) (found int) {
 	}
 	return found
 }
-
-func BenchmarkSign(b *testing.B) {
-	s := hsmtest.NewSoftHSM(b)
-	token := open(b, s)
-	soft, err := hsm.OpenSoftware(b.Context(), b.TempDir(), [32]byte{1})
-	if err != nil {
-		b.Fatal(err)
-	}
-	digest := sha256.Sum256(nil)
-	for name, spec := range map[string]hsm.KeySpec{"RSA-2048": {Type: hsm.RSA, Bits: 2048}, "P-256": {Type: hsm.EC, Curve: hsm.P256}} {
-		for place, in := range map[string]hsm.Token{"signer process": token, "software": soft} {
-			k, err := in.Generate(b.Context(), hsm.NewKeyID(), spec)
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.Run(name+"/"+place, func(b *testing.B) {
-				b.SetParallelism(4)
-				b.RunParallel(func(pb *testing.PB) {
-					for pb.Next() {
-						if _, err := k.Sign(rand.Reader, digest[:], crypto.SHA256); err != nil {
-							b.Fatal(err)
-						}
-					}
-				})
-			})
-		}
-	}
-}

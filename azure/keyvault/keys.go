@@ -414,7 +414,11 @@ func (s *Server) updateKey(c *call, r *http.Request) (int, any, error) {
 }
 
 func (s *Server) rotateKey(c *call, r *http.Request) (int, any, error) {
-	_, _, old, err := find[keyRecord](r.Context(), s, Keys, c.name, "")
+	o, _, old, err := find[keyRecord](r.Context(), s, Keys, c.name, "")
+	if err != nil {
+		return 0, nil, err
+	}
+	policy, err := readRotationPolicy(o)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -426,5 +430,8 @@ func (s *Server) rotateKey(c *call, r *http.Request) (int, any, error) {
 		spec = hsm.KeySpec{Type: hsm.RSA, Bits: 8 * len(old.N)}
 	}
 	record := keyRecord{Type: old.Type, Ops: old.Ops, Tags: old.Tags, Attributes: (&attributesIn{}).fresh(s.now().Unix())}
+	if record.Attributes.Expires, err = policy.expiry(s.now()); err != nil {
+		return 0, nil, err
+	}
 	return s.addKey(c, r, record, func(ctx context.Context, id hsm.KeyID) (hsm.Key, error) { return s.token.Generate(ctx, id, spec) })
 }

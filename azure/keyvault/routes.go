@@ -34,8 +34,11 @@ func (s *Server) table() []route.Route {
 			MaxBody: body, Timeout: timeout, Audit: route.AuditCall, Handler: op})
 	}
 	s.keyRoutes(add)
+	s.rotationRoutes(add)
 	s.secretRoutes(add)
 	s.certificateRoutes(add)
+	s.issuerRoutes(add)
+	s.backupRoutes(add)
 	return routes
 }
 

@@ -71,7 +71,9 @@ func Serve(ctx context.Context, conn net.Conn, token hsm.Token) error {
 		working.Go(func() { // Ends with the token's operation.
 			defer func() { <-room }()
 			fields, err := work(ctx)
-			s.answer(answerOf(number, fields, err))
+			if ctx.Err() == nil { // else conn closes, which says it better than "canceled"
+				s.answer(answerOf(number, fields, err))
+			}
 		})
 	}
 }

@@ -40,6 +40,7 @@ type platform struct {
 	control   *arm.Server
 	logs      *loganalytics.Server
 	vaults    map[Region]*keyvault.Server
+	audits    map[Region]*journal.Journal
 
 	tasks   []lifecycle.Task
 	closers []func() error
@@ -48,7 +49,7 @@ type platform struct {
 // openPlatform opens the services' state. They do not listen yet. port is the
 // ingress's port on the host.
 func openPlatform(ctx context.Context, dir *DataDir, n Names, port string, now func() time.Time) (p *platform, err error) {
-	p = &platform{names: n, resources: n.Resources(), dir: dir, now: now, keys: &lateKeys{}, vaults: map[Region]*keyvault.Server{}}
+	p = &platform{names: n, resources: n.Resources(), dir: dir, now: now, keys: &lateKeys{}, vaults: map[Region]*keyvault.Server{}, audits: map[Region]*journal.Journal{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
@@ -228,7 +229,7 @@ func (p *platform) openVault(ctx context.Context, r Region) error {
 	if err != nil {
 		return fmt.Errorf("audit journal of vault %s: %w", res.Name, err)
 	}
-	p.closers = append(p.closers, audit.Close)
+	p.closers, p.audits[r] = append(p.closers, audit.Close), audit
 	days, _ := res.Properties["softDeleteRetentionInDays"].(int)
 	protected, _ := res.Properties["enablePurgeProtection"].(bool)
 	server, err := keyvault.New(keyvault.Config{

@@ -222,6 +222,52 @@ func (p *Policy) allows(id, action string, data bool, scope string) (Decision, b
 	return Decision{}, false
 }
 
+// Finding is what one assignment has to say about an action on a resource.
+type Finding struct {
+	Assignment
+	// Why is "" if the assignment allows the action, else why it does not.
+	Why string
+}
+
+// Explain weighs every assignment of the given principals, or of everybody if
+// none is given, for action at scope, as Check would: those that allow come
+// first, and among equals the order is by id. It is for administrators'
+// questions; decisions are Check's.
+func (p *Policy) Explain(action string, data bool, scope string, principals ...string) []Finding {
+	action, scope = strings.ToLower(action), foldScope(scope)
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var found []Finding
+	for _, g := range p.assignments {
+		if len(principals) > 0 && !slices.ContainsFunc(principals, func(id string) bool { return strings.EqualFold(id, g.principal) }) {
+			continue
+		}
+		r, known := p.roles[g.role]
+		f := Finding{Assignment: g.Assignment}
+		switch {
+		case !known:
+			f.Why = "its role is not defined"
+		case !r.allows(action, data):
+			f.Why = "the role does not contain the action"
+		case !covers(g.scope, scope):
+			f.Why = "its scope does not reach the object"
+		case g.Condition != "":
+			f.Why = "it has a condition, and conditional assignments grant nothing"
+		}
+		found = append(found, f)
+	}
+	slices.SortFunc(found, func(a, b Finding) int {
+		if (a.Why == "") != (b.Why == "") {
+			if a.Why == "" {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.ID, b.ID)
+	})
+	return found
+}
+
 // covers reports whether the folded scope reaches the folded resource: it is
 // the same or lies above it. A scope that is no path reaches nothing.
 func covers(scope, resource string) bool {

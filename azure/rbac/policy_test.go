@@ -258,3 +258,34 @@ func BenchmarkCheck(b *testing.B) {
 		p.Check(who, signing, true, vaultID+"/keys/k49")
 	}
 }
+
+func TestExplainAgreesWithCheckAndSaysWhyNot(t *testing.T) {
+	const vault = "/subscriptions/s/resourceGroups/g/providers/Microsoft.KeyVault/vaults/v"
+	const action = "Microsoft.KeyVault/vaults/secrets/getSecret/action"
+	p := NewPolicy(BuiltIn(), []Assignment{
+		{ID: "a1", RoleDefinitionID: KeyVaultSecretsUser, PrincipalID: "U", Scope: vault + "/secrets/x"},
+		{ID: "a2", RoleDefinitionID: KeyVaultSecretsUser, PrincipalID: "u", Scope: vault + "/secrets/y"},
+		{ID: "a3", RoleDefinitionID: Owner, PrincipalID: "u", Scope: "/subscriptions/s"},
+		{ID: "a4", RoleDefinitionID: KeyVaultAdministrator, PrincipalID: "g", Scope: vault},
+		{ID: "a5", RoleDefinitionID: KeyVaultAdministrator, PrincipalID: "u", Scope: vault, Condition: "c"},
+		{ID: "a6", RoleDefinitionID: "00000000-0000-0000-0000-00000000dead", PrincipalID: "u", Scope: vault},
+	})
+	want := map[string]string{"a1": "", "a2": "its scope does not reach the object", "a3": "the role does not contain the action",
+		"a5": "it has a condition, and conditional assignments grant nothing", "a6": "its role is not defined"}
+	found := p.Explain(action, true, vault+"/secrets/X", "u")
+	if len(found) != len(want) || found[0].ID != "a1" {
+		t.Errorf("got %d findings, the first %s, want %d and a1", len(found), found[0].ID, len(want))
+	}
+	for _, f := range found {
+		if got := f.Why; got != want[f.ID] {
+			t.Errorf("%s: got %q, want %q", f.ID, got, want[f.ID])
+		}
+		alone := NewPolicy(BuiltIn(), []Assignment{f.Assignment})
+		if got := alone.Check(Principal{ObjectID: "u"}, action, true, vault+"/secrets/x").Allowed; got != (f.Why == "") {
+			t.Errorf("%s: Check says %v, Explain %q", f.ID, got, f.Why)
+		}
+	}
+	if all := p.Explain(action, true, vault+"/secrets/x"); len(all) != 6 || all[1].ID != "a4" || all[1].Why != "" {
+		t.Errorf("of everybody: %+v", all)
+	}
+}

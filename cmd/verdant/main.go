@@ -82,7 +82,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newUpCommand(), newDemoCommand(), newStatusCommand(), newDownCommand(), newLogsCommand(),
 		newCertCommand(), newExecCommand(), newRestCommand(), newQueryCommand(), newKQLCommand(),
-		newBenchCommand(), newJumpboxCommand(), newCertLogicCommand(), newRulesCommand(),
+		newBenchCommand(), newVaultCommand(), newAuditCommand(), newJumpboxCommand(), newCertLogicCommand(), newRulesCommand(),
 	)
 	root.AddCommand(newProcessCommands()...)
 	return root

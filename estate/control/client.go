@@ -132,6 +132,20 @@ func (c *Client) SSHCertificate(ctx context.Context, user, publicKey string) (SS
 	return cert, c.call(ctx, http.MethodPost, "/v1/ssh-certificate", nil, sshCertificateRequest{user, publicKey}, &cert)
 }
 
+// VerifyAudit has the estate prove a vault's audit chain, or every vault's if
+// vault is "".
+func (c *Client) VerifyAudit(ctx context.Context, vault string) ([]AuditReport, error) {
+	var reports []AuditReport
+	return reports, c.call(ctx, http.MethodGet, "/v1/audit", url.Values{"vault": {vault}}, nil, &reports)
+}
+
+// Access asks who may do what, and why.
+func (c *Client) Access(ctx context.Context, q AccessQuestion) (Access, error) {
+	var a Access
+	form := url.Values{"action": {q.Action}, "object": {q.Object}, "principal": {q.Principal}}
+	return a, c.call(ctx, http.MethodGet, "/v1/access", form, nil, &a)
+}
+
 // Logs copies log lines to w.
 func (c *Client) Logs(ctx context.Context, pod string, follow bool, w io.Writer) error {
 	resp, err := c.do(ctx, http.MethodGet, "/v1/logs", url.Values{"pod": {pod}, "follow": {fmt.Sprint(follow)}}, nil)

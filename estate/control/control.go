@@ -121,6 +121,73 @@ type Event struct {
 	Text string    `json:"text"`
 }
 
+// AuditReport is the state of one vault's chain of audit records.
+type AuditReport struct {
+	Vault  string `json:"vault"`
+	Intact bool   `json:"intact"`
+	// First and Last are the records' numbers, Chain the newest one's chain
+	// value in hexadecimal: kept elsewhere, it proves later that nothing was
+	// cut off. They are there if the chain is intact.
+	First uint64 `json:"first,omitempty"`
+	Last  uint64 `json:"last,omitempty"`
+	Chain string `json:"chain,omitempty"`
+	// TornBytes is what an unfinished write left behind; it was never
+	// acknowledged.
+	TornBytes int64 `json:"tornBytes,omitempty"`
+	// Segment, Sequence and Reason name the first break.
+	Segment  string `json:"segment,omitempty"`
+	Sequence uint64 `json:"sequence,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+}
+
+// AccessQuestion asks who may perform an action on an object of a vault.
+type AccessQuestion struct {
+	// Action is a full name, or what follows Microsoft.KeyVault/vaults/.
+	Action string `json:"action"`
+	// Object is an address in a vault or an ARM id.
+	Object string `json:"object"`
+	// Principal is an object id, a user's sign-in name or the name of a
+	// managed identity; "" asks about everybody.
+	Principal string `json:"principal,omitempty"`
+}
+
+// Access is the answer. A role alone opens no vault: the request must also
+// come over the vault's private endpoint.
+type Access struct {
+	Action    string     `json:"action"`
+	Scope     string     `json:"scope"`
+	Principal *Principal `json:"principal,omitempty"`
+	// Allowed says whether anybody asked about may.
+	Allowed bool `json:"allowed"`
+	// Allows are the assignments that let them, Others those of the principal
+	// that do not; Others is empty where everybody was asked about.
+	Allows []Grant `json:"allows"`
+	Others []Grant `json:"others,omitempty"`
+}
+
+// Grant is a role assignment and what it says to the question.
+type Grant struct {
+	AssignmentID string    `json:"assignmentId"`
+	Role         string    `json:"role"`
+	RoleID       string    `json:"roleDefinitionId"`
+	Scope        string    `json:"scope"`
+	Principal    Principal `json:"principal"`
+	// Members are who belongs to the principal if it is a group.
+	Members []Principal `json:"members,omitempty"`
+	// Action is the action it was held against, where another than the one
+	// asked about suffices.
+	Action string `json:"action,omitempty"`
+	// Why says why it does not allow the action.
+	Why string `json:"why,omitempty"`
+}
+
+// Principal is a user, a group or a service principal.
+type Principal struct {
+	ID   string `json:"id"`
+	Name string `json:"name,omitempty"`
+	Type string `json:"type,omitempty"`
+}
+
 // Backend is the estate behind the socket.
 type Backend interface {
 	// Status describes the estate; without rows it leaves the document's
@@ -133,6 +200,11 @@ type Backend interface {
 	// SSHCertificate certifies publicKey, a line of authorized_keys, as user's
 	// for the jump-box; "" is the demo administrator.
 	SSHCertificate(ctx context.Context, user, publicKey string) (SSHCertificate, error)
+	// VerifyAudit proves the audit chain of a vault, or of every vault if the
+	// name is "". A break is in the report, not an error.
+	VerifyAudit(ctx context.Context, vault string) ([]AuditReport, error)
+	// Access says who may do what, and why.
+	Access(ctx context.Context, q AccessQuestion) (Access, error)
 	// Dial connects to a host name and port from inside a network: a pod's
 	// name, or a region's name for that region's jump-box.
 	Dial(ctx context.Context, from, address string) (net.Conn, error)

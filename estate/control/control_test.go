@@ -37,6 +37,12 @@ func (f *fake) SSHCertificate(_ context.Context, user, publicKey string) (SSHCer
 	}
 	return SSHCertificate{Certificate: publicKey + " of " + user, KnownHosts: "@cert-authority h k", Address: "127.0.0.1:2222"}, nil
 }
+func (f *fake) VerifyAudit(_ context.Context, vault string) ([]AuditReport, error) {
+	return []AuditReport{{Vault: vault, Segment: "s", Sequence: 7}}, nil
+}
+func (f *fake) Access(_ context.Context, q AccessQuestion) (Access, error) {
+	return Access{Action: q.Action, Scope: q.Object, Principal: &Principal{ID: q.Principal}}, nil
+}
 func (f *fake) Dial(_ context.Context, from, address string) (net.Conn, error) {
 	if from == "nowhere" {
 		return nil, errors.New("no network nowhere")
@@ -101,6 +107,12 @@ func TestEveryQuestionIsAnswered(t *testing.T) {
 	}
 	if _, err := c.SSHCertificate(ctx, "u", strings.Repeat("k", 65<<10)); err == nil || !strings.Contains(err.Error(), "certificate request") {
 		t.Errorf("SSH certificate for a key of 65 kB: %v", err)
+	}
+	if r, err := c.VerifyAudit(ctx, "v"); err != nil || len(r) != 1 || r[0] != (AuditReport{Vault: "v", Segment: "s", Sequence: 7}) {
+		t.Errorf("audit: %+v, %v", r, err)
+	}
+	if a, err := c.Access(ctx, AccessQuestion{"a", "https://o", "p"}); err != nil || a.Action != "a" || a.Scope != "https://o" || a.Principal.ID != "p" {
+		t.Errorf("access: %+v, %v", a, err)
 	}
 	var logs strings.Builder
 	if err := c.Logs(ctx, "web", false, &logs); err != nil || logs.String() != "line of web\n" {

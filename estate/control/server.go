@@ -59,6 +59,14 @@ func Serve(ctx context.Context, ln *net.UnixListener, b Backend) error {
 		}
 	})
 	mux.HandleFunc("POST /v1/ssh-certificate", func(w http.ResponseWriter, r *http.Request) { certify(w, r, b) })
+	mux.HandleFunc("GET /v1/audit", func(w http.ResponseWriter, r *http.Request) {
+		reports, err := b.VerifyAudit(r.Context(), r.FormValue("vault"))
+		answer(w, reports, err)
+	})
+	mux.HandleFunc("GET /v1/access", func(w http.ResponseWriter, r *http.Request) {
+		access, err := b.Access(r.Context(), AccessQuestion{r.FormValue("action"), r.FormValue("object"), r.FormValue("principal")})
+		answer(w, access, err)
+	})
 	mux.HandleFunc("POST /v1/dial", func(w http.ResponseWriter, r *http.Request) { dial(w, r, b) })
 	mux.HandleFunc("POST /v1/exec", func(w http.ResponseWriter, r *http.Request) { execute(w, r, b) })
 

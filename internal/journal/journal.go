@@ -52,6 +52,9 @@ var (
 	ErrKey = errors.New("the key does not open this journal")
 	// ErrLocked: another process (or another Journal) has the directory open.
 	ErrLocked = errors.New("the journal is in use by another process")
+	// ErrNoSegment: there is a directory, and no record was ever in it or all
+	// of them are gone.
+	ErrNoSegment = errors.New("the journal has no segment")
 	// ErrClosed: the journal was closed.
 	ErrClosed = errors.New("the journal is closed")
 	// ErrTooLarge: a record is over MaxRecord.

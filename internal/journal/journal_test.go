@@ -233,12 +233,17 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 	}
 }
 
+// openAndVerify asks Check first, which must come to the same verdict.
 func openAndVerify(ctx context.Context, dir string) error {
+	_, checked := Check(ctx, dir, testKey)
 	j, err := Open(ctx, dir, Options{Key: testKey})
-	if err != nil {
-		return err
+	if err == nil {
+		err = errors.Join(j.Verify(ctx), j.Close())
 	}
-	return errors.Join(j.Verify(ctx), j.Close())
+	if (err == nil) != (checked == nil) {
+		return fmt.Errorf("Open and Verify say %v, Check says %v", err, checked)
+	}
+	return checked
 }
 
 func TestATornTailIsCutOffAtEveryLength(t *testing.T) {
@@ -258,11 +263,17 @@ func TestATornTailIsCutOffAtEveryLength(t *testing.T) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		if c, err := Check(t.Context(), dir, testKey); err != nil || c.First != 1 || c.Head.Seq != 3 || c.Torn != int64(len(content))-size {
+			t.Fatalf("%s: Check: got %+v, %v, want 3 records and %d torn bytes", what, c, err, int64(len(content))-size)
+		}
 		j, err := Open(t.Context(), dir, Options{Key: testKey})
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 		defer j.Close()
+		if _, err := Check(t.Context(), dir, testKey); !errors.Is(err, ErrLocked) {
+			t.Fatalf("%s: Check of an open journal: got %v, want ErrLocked", what, err)
+		}
 		if got := j.Last(); got != 3 {
 			t.Fatalf("%s: Last: got %d, want 3", what, got)
 		}

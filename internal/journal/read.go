@@ -3,8 +3,10 @@ package journal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 )
 
@@ -139,4 +141,63 @@ func (j *Journal) readSpan(ctx context.Context, sp span, from uint64, buf *[]byt
 		}
 		seq, offset, known = last+1, b.end(), true
 	}
+}
+
+// Checked is what Check found of an intact journal.
+type Checked struct {
+	First uint64 // the oldest record
+	Head  Head   // the newest record and its chain value
+	// Torn is how many bytes of an unfinished write follow the newest record:
+	// what a crash leaves behind, and what Open would cut off.
+	Torn int64
+}
+
+// Check reads the whole journal in dir without opening it for writing, and
+// changes nothing. It takes the lock, so that a journal in use is ErrLocked.
+// The first break is a *BreakError.
+func Check(ctx context.Context, dir string, key [32]byte) (c Checked, err error) {
+	if _, err := os.Stat(dir); err != nil {
+		return c, fmt.Errorf("check journal: %w", err)
+	}
+	release, err := lockDir(dir)
+	if err != nil {
+		return c, fmt.Errorf("check journal %s: %w", dir, err)
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	names, err := segmentNames(dir)
+	if err != nil {
+		return c, err
+	}
+	if len(names) == 0 {
+		return c, fmt.Errorf("check journal %s: %w", dir, ErrNoSegment)
+	}
+	k := deriveKeys(key)
+	for i, name := range names {
+		s, err := openSegment(filepath.Join(dir, name), k)
+		if errors.Is(err, errShort) && i == len(names)-1 && i > 0 {
+			return c, nil // killed while the segment was made
+		}
+		if errors.Is(err, errShort) {
+			return c, &BreakError{Segment: name, Seq: c.Head.Seq + 1, Reason: "the file is cut short"}
+		}
+		if err != nil {
+			return c, err
+		}
+		if i > 0 && (s.first != c.Head.Seq+1 || s.chain != c.Head.Chain) {
+			return c, s.broken(c.Head.Seq+1, "the segment before it ends at record %d and this one does not continue it", c.Head.Seq)
+		}
+		if i == 0 {
+			c.First = s.first
+		}
+		size := s.size
+		head, whole, err := s.recover(ctx, k)
+		if err != nil {
+			return c, err
+		}
+		if whole < size && i < len(names)-1 {
+			return c, s.broken(head.Seq+1, "the file is cut short")
+		}
+		c.Head, c.Torn = head, size-whole
+	}
+	return c, nil
 }

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"verdant/estate/control"
+)
+
+func newVaultCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "vault who-can|why",
+		Short: "Who may do what in a vault, and why",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return usagef("%s takes a command: who-can or why", cmd.CommandPath())
+		},
+		Args: cobra.ArbitraryArgs,
+	}
+	const notes = `
+ACTION is a data or control action; "Microsoft.KeyVault/vaults/" may be left out. OBJECT is an
+address in a vault or an ARM id. A role alone opens no vault: requests must also come over its
+private endpoint.`
+	cmd.AddCommand(newAccessCommand("who-can ACTION OBJECT", "List the role assignments that allow an action on an object",
+		"List the role assignments that allow an action on an object, with the members of groups.\n"+notes,
+		"  verdant vault who-can keys/sign/action https://eudcc-ie-kv-g1.vault.azure.net/keys/dsc-key-store", 2, "an action and an object"),
+		newAccessCommand("why PRINCIPAL ACTION OBJECT", "Say why somebody may or may not do something",
+			"Say which assignments let a principal, or a group it belongs to, perform an action on an object, and\nwhy its other assignments do not. PRINCIPAL is a user, a group, a managed identity (NAME of the\nobject's region, or REGION/NAME) or an object id.\n"+notes,
+			"  verdant vault why dgca-verifier-service keys/sign/action https://eudcc-ie-kv-g1.vault.azure.net/keys/dsc-key-store", 3, "a principal, an action and an object"))
+	return cmd
+}
+
+// newAccessCommand asks about everybody where n is 2, else about the principal
+// in the first of 3 arguments.
+func newAccessCommand(use, short, long, example string, n int, what string) *cobra.Command {
+	var flags sessionFlags
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, Example: example, Args: exactly(n, what),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q := control.AccessQuestion{Action: args[n-2], Object: args[n-1]}
+			if n == 3 {
+				q.Principal = args[0]
+			}
+			if !strings.HasPrefix(q.Object, "/") && !strings.HasPrefix(q.Object, "https://") || n == 3 && q.Principal == "" || q.Action == "" {
+				return usagef("%s takes %s; the object is an https:// address or an ARM id", cmd.CommandPath(), what)
+			}
+			s, err := flags.open()
+			if err != nil {
+				return err
+			}
+			access, err := s.control.Access(cmd.Context(), q)
+			if err != nil {
+				return err
+			}
+			if s.json {
+				return printJSON(os.Stdout, access)
+			}
+			return printAccess(os.Stdout, access)
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+func printAccess(w io.Writer, a control.Access) error {
+	who, verdict := "nobody", "may"
+	switch {
+	case a.Principal != nil && a.Allowed:
+		who = title(*a.Principal)
+	case a.Principal != nil:
+		who, verdict = title(*a.Principal), "may not"
+	case a.Allowed:
+		who, verdict = fmt.Sprintf("%d assignment(s)", len(a.Allows)), "allow"
+	}
+	fmt.Fprintf(w, "%s %s %s on %s\n", who, verdict, a.Action, a.Scope)
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	if len(a.Allows)+len(a.Others) > 0 {
+		fmt.Fprintln(tw, "\nPRINCIPAL\tROLE\tSCOPE\tVERDICT\tASSIGNMENT")
+	}
+	for _, g := range append(append([]control.Grant{}, a.Allows...), a.Others...) {
+		verdict := g.Why
+		switch {
+		case verdict == "" && g.Action != "":
+			verdict = "allows, through " + g.Action
+		case verdict == "":
+			verdict = "allows"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", title(g.Principal), g.Role, g.Scope, verdict, g.AssignmentID[strings.LastIndexByte(g.AssignmentID, '/')+1:])
+		for _, m := range g.Members {
+			fmt.Fprintf(tw, "  member %s\t\t\t\t\n", title(m))
+		}
+	}
+	return tw.Flush()
+}
+
+// title is a principal's name, or its object id where it has none.
+func title(p control.Principal) string {
+	if p.Name == "" {
+		return p.ID
+	}
+	return p.Name
+}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/big"
 
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"software.sslmate.com/src/go-pkcs12"
 )
 
@@ -22,6 +23,7 @@ type Material struct {
 	spec KeySpec
 	rsa  *rsa.PrivateKey
 	ec   *ecdsa.PrivateKey
+	k256 *secp256k1.PrivateKey // on P-256K
 	oct  []byte
 }
 
@@ -49,11 +51,14 @@ func (m *Material) Public() crypto.PublicKey {
 		return &m.rsa.PublicKey
 	case m.ec != nil:
 		return &m.ec.PublicKey
+	case m.k256 != nil:
+		return &PublicP256K{m.k256.PubKey()}
 	}
 	return nil
 }
 
-// Wipe overwrites what can be overwritten: symmetric keys and RSA integers.
+// Wipe overwrites what can be overwritten: symmetric keys, RSA integers
+// and scalars on P-256K.
 // Copies that the runtime or the crypto library made are beyond its reach.
 func (m *Material) Wipe() {
 	clear(m.oct)
@@ -63,7 +68,10 @@ func (m *Material) Wipe() {
 			wipeInt(p)
 		}
 	}
-	m.oct, m.rsa, m.ec = nil, nil, nil
+	if m.k256 != nil {
+		m.k256.Zero()
+	}
+	m.oct, m.rsa, m.ec, m.k256 = nil, nil, nil, nil
 }
 
 func wipeInt(n *big.Int) {
@@ -157,6 +165,9 @@ func rsaFromJWK(k JWK) (*Material, error) {
 }
 
 func ecFromJWK(k JWK) (*Material, error) {
+	if k.Curve == P256K {
+		return p256kFromJWK(k)
+	}
 	curve := k.Curve.elliptic()
 	if curve == nil {
 		return nil, fmt.Errorf("%w: curve %q", ErrSpec, k.Curve)
@@ -288,6 +299,10 @@ func generate(spec KeySpec) (*Material, error) {
 	case RSA:
 		m.rsa, err = rsa.GenerateKey(rand.Reader, spec.Bits)
 	case EC:
+		if spec.Curve == P256K {
+			m.k256 = &secp256k1.PrivateKey{Key: *randomScalar()}
+			break
+		}
 		m.ec, err = ecdsa.GenerateKey(spec.Curve.elliptic(), rand.Reader)
 	case Oct:
 		m.oct = make([]byte, spec.Bits/8)

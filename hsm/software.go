@@ -257,6 +257,8 @@ func (k *softKey) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) 
 		return k.m.rsa.Sign(randomness(random), digest, opts)
 	case k.m.ec != nil:
 		return k.m.ec.Sign(randomness(random), digest, opts)
+	case k.m.k256 != nil:
+		return signP256K(k.m.k256, digest)
 	}
 	return nil, fmt.Errorf("sign with key %s: %w", k.id, ErrOperation)
 }
@@ -303,8 +305,12 @@ const (
 )
 
 func (m *Material) encode() ([]byte, error) {
-	body := m.oct
-	if m.oct == nil {
+	body, kind := m.oct, []byte(m.spec.Type)
+	switch {
+	case m.k256 != nil:
+		body, kind = m.k256.Serialize(), []byte(kindP256K)
+		defer clear(body)
+	case m.oct == nil:
 		der, err := m.PKCS8()
 		if err != nil {
 			return nil, err
@@ -316,7 +322,6 @@ func (m *Material) encode() ([]byte, error) {
 	if m.spec.Exportable {
 		flags |= flagExportable
 	}
-	kind := []byte(m.spec.Type)
 	out := make([]byte, 0, 8+len(kind)+len(body))
 	out = append(out, recordVersion, flags, byte(len(kind)))
 	out = append(out, kind...)
@@ -337,9 +342,12 @@ func decode(id KeyID, record []byte) (*softKey, error) {
 	}
 	var m *Material
 	var err error
-	if kind == Oct {
+	switch kind {
+	case Oct:
 		m, err = FromPrivateKey(body)
-	} else {
+	case kindP256K:
+		m, err = p256kFromBytes(body)
+	default:
 		m, err = FromPKCS8(body)
 	}
 	if err != nil {
@@ -354,6 +362,11 @@ func decode(id KeyID, record []byte) (*softKey, error) {
 func (m *Material) clone() (*Material, error) {
 	if m.oct != nil {
 		return FromPrivateKey(m.oct)
+	}
+	if m.k256 != nil {
+		d := m.k256.Serialize()
+		defer clear(d)
+		return p256kFromBytes(d)
 	}
 	der, err := m.PKCS8()
 	if err != nil {

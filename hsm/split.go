@@ -21,7 +21,7 @@ type split struct{ hardware, software Token }
 // place returns the token that a new key goes to and the one that must not
 // have its id.
 func (s split) place(spec KeySpec) (home, other Token) {
-	if spec.Exportable || spec.Type == Oct {
+	if spec.Exportable || spec.Type == Oct || spec.Curve == P256K {
 		return s.software, s.hardware
 	}
 	return s.hardware, s.software

@@ -9,7 +9,7 @@
 // interface, and package hsmtest holds any token against it; Split joins the two.
 //
 // It refuses RSA other than 2048, 3072 and 4096 bits, curves other than P-256,
-// P-384 and P-521 (FIPS 186-5), and keys whose parts do not belong together.
+// P-384, P-521 (FIPS 186-5) and P-256K (SEC 2), and keys whose parts do not belong together.
 package hsm
 
 import (
@@ -44,7 +44,8 @@ type Token interface {
 
 // Key is a handle on a key in a token. It is safe for concurrent use.
 type Key interface {
-	// Public returns *rsa.PublicKey or *ecdsa.PublicKey; nil for an Oct key.
+	// Public returns *rsa.PublicKey, *ecdsa.PublicKey or, on P-256K,
+	// *PublicP256K; nil for an Oct key.
 	Public() crypto.PublicKey
 	// Sign makes a signature over a digest as crypto.Signer says: ASN.1 for
 	// EC; PKCS #1 v1.5 or, with *rsa.PSSOptions, PSS for RSA. A token may take
@@ -151,7 +152,7 @@ type KeySpec struct {
 func (s KeySpec) Check() error {
 	switch {
 	case s.Type == RSA && (s.Bits == 2048 || s.Bits == 3072 || s.Bits == 4096) && s.Curve == "":
-	case s.Type == EC && s.Bits == 0 && s.Curve.elliptic() != nil:
+	case s.Type == EC && s.Bits == 0 && (s.Curve == P256K || s.Curve.elliptic() != nil):
 	case s.Type == Oct && (s.Bits == 128 || s.Bits == 192 || s.Bits == 256) && s.Curve == "":
 	default:
 		return fmt.Errorf("%w: type %q, %d bits, curve %q", ErrSpec, s.Type, s.Bits, s.Curve)

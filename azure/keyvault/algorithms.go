@@ -43,6 +43,8 @@ func signatureOf(name string) (signature, bool) {
 		return signature{hash: crypto.SHA384, curve: "P-384"}, true
 	case "ES512":
 		return signature{hash: crypto.SHA512, curve: "P-521"}, true
+	case "ES256K": // RFC 8812
+		return signature{hash: crypto.SHA256, curve: string(hsm.P256K)}, true
 	}
 	return signature{}, false
 }
@@ -88,6 +90,8 @@ func (a signature) verify(public crypto.PublicKey, digest, sig []byte) bool {
 	case *ecdsa.PublicKey:
 		der, err := derECDSA(sig, curveSize(a.curve))
 		return err == nil && ecdsa.VerifyASN1(pub, digest, der)
+	case *hsm.PublicP256K:
+		return pub.Verify(digest, sig)
 	case *rsa.PublicKey:
 		if a.pss {
 			return rsa.VerifyPSS(pub, a.hash, digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
@@ -99,7 +103,7 @@ func (a signature) verify(public crypto.PublicKey, digest, sig []byte) bool {
 
 func curveSize(name string) int {
 	switch name {
-	case "P-256":
+	case "P-256", string(hsm.P256K):
 		return 32
 	case "P-384":
 		return 48
@@ -190,6 +194,8 @@ func (k *keyRecord) public() (crypto.PublicKey, error) {
 		curve = elliptic.P384()
 	case "P-521":
 		curve = elliptic.P521()
+	case string(hsm.P256K):
+		return hsm.ParsePublicP256K(k.X, k.Y)
 	default:
 		return nil, errors.New("stored key is on an unknown curve")
 	}

@@ -237,6 +237,9 @@ func (p *certPolicy) spec(sku string) (hsm.KeySpec, error) {
 		in.Size = nil // clients send the curve's size
 	}
 	spec, err := in.spec(sku)
+	if err == nil && spec.Curve == hsm.P256K {
+		err = badParameter("Property policy.key_props.crv has an invalid value: certificates are on P-256, P-384 and P-521.")
+	}
 	spec.Exportable = *p.Key.Exportable
 	return spec, err
 }

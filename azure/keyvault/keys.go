@@ -182,9 +182,9 @@ func (in *createKeyIn) spec(sku string) (hsm.KeySpec, error) {
 	switch curve {
 	case "":
 		curve = hsm.P256
-	case hsm.P256, hsm.P384, hsm.P521:
+	case hsm.P256, hsm.P384, hsm.P521, hsm.P256K:
 	default:
-		return hsm.KeySpec{}, badParameter("Property crv has an invalid value '%s': P-256, P-384 and P-521 are supported.", shorten(in.Curve))
+		return hsm.KeySpec{}, badParameter("Property crv has an invalid value '%s': P-256, P-384, P-521 and P-256K are supported.", shorten(in.Curve))
 	}
 	return hsm.KeySpec{Type: hsm.EC, Curve: curve}, nil
 }
@@ -222,7 +222,7 @@ func (s *Server) addKey(c *call, r *http.Request, record keyRecord, make func(co
 	}
 	k, abandon, err := s.newKey(ctx, func(id hsm.KeyID) (hsm.Key, error) { return make(ctx, id) })
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, badMaterial(err)
 	}
 	if err := record.take(k); err != nil {
 		abandon()
@@ -278,6 +278,9 @@ func (k *keyRecord) takePublic(public crypto.PublicKey) error {
 		}
 		half := (len(point) - 1) / 2
 		k.Curve, k.X, k.Y = pub.Curve.Params().Name, point[1:1+half], point[1+half:]
+	case *hsm.PublicP256K:
+		point := pub.Bytes()
+		k.Curve, k.X, k.Y = string(hsm.P256K), point[1:33], point[33:]
 	default:
 		return fmt.Errorf("public key of type %T", public)
 	}

@@ -140,6 +140,9 @@ func refuse(spec hsm.KeySpec) error {
 	if spec.Type == hsm.Oct || spec.Exportable {
 		return fmt.Errorf("%w: a token behind a connection keeps no symmetric and no exportable keys", hsm.ErrSpec)
 	}
+	if spec.Curve == hsm.P256K {
+		return fmt.Errorf("%w: a token behind a connection keeps no keys on %s", hsm.ErrSpec, hsm.P256K)
+	}
 	return nil
 }
 

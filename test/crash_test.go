@@ -196,7 +196,7 @@ func TestBadInputIsRefusedInWords(t *testing.T) {
 		{[]string{"exec", "pod"}, 2, []string{"exec POD -- CMD"}},
 		{[]string{"rest", "GET", "http://x"}, 2, []string{"https"}},
 		{[]string{"query", "T | count"}, 2, []string{"-w"}},
-		{[]string{"bench", "everything"}, 2, []string{"up and issue"}},
+		{[]string{"bench", "everything"}, 2, []string{"no benchmark", "keyvault"}},
 	} {
 		stdout, stderr, err := e.plain(c.args...)
 		out := stdout + stderr

@@ -47,8 +47,10 @@ type sealedBackup struct {
 	Value b64 `json:"value"`
 }
 
-func (s *Server) backupRoutes(add adder) {
-	for kind, show := range map[Kind]func(context.Context, Object) (any, error){Keys: s.deletedKey, Secrets: s.deletedSecret, Certificates: s.deletedCertificate} {
+func (s *Server) backupRoutes(add adder, kinds []Kind) {
+	shows := map[Kind]func(context.Context, Object) (any, error){Keys: s.deletedKey, Secrets: s.deletedSecret, Certificates: s.deletedCertificate}
+	for _, kind := range kinds {
+		show := shows[kind]
 		action := actions + string(kind) + "/"
 		add(kind.noun()+"Backup", http.MethodPost, "/"+string(kind)+"/{name}/backup", action+"backup/action", smallBody, slow, s.backUp(kind))
 		add(kind.noun()+"Restore", http.MethodPost, "/"+string(kind)+"/restore", action+"restore/action", backupBody, slow, s.putBack(kind, show))

@@ -77,9 +77,12 @@ type deletedKeyItem struct {
 func (s *Server) keyAttributes(k *keyRecord) attributesOut {
 	out := s.show(k.Attributes)
 	out.Exportable = &k.Exportable
-	out.HSMPlatform = "0"
-	if k.hardware() {
+	switch {
+	case s.cfg.ManagedHSM: // shows none
+	case k.hardware():
 		out.HSMPlatform = "2"
+	default:
+		out.HSMPlatform = "0"
 	}
 	return out
 }
@@ -210,7 +213,7 @@ func (s *Server) createKey(c *call, r *http.Request) (int, any, error) {
 	if err := errors.Join(err, commonKeyIn(in.Attributes, in.Tags, in.ReleasePolicy)); err != nil {
 		return 0, nil, err
 	}
-	record := keyRecord{Type: in.Type, Ops: ops, Attributes: in.Attributes.fresh(s.now().Unix()), Tags: in.Tags}
+	record := keyRecord{Type: s.shownType(in.Type), Ops: ops, Attributes: in.Attributes.fresh(s.now().Unix()), Tags: in.Tags}
 	return s.addKey(c, r, record, func(ctx context.Context, id hsm.KeyID) (hsm.Key, error) { return s.token.Generate(ctx, id, spec) })
 }
 
@@ -343,7 +346,7 @@ func (s *Server) importKey(c *call, r *http.Request) (int, any, error) {
 		return 0, nil, badMaterial(err)
 	}
 	defer m.Wipe()
-	record := keyRecord{Type: kty, Ops: ops, Attributes: in.Attributes.fresh(s.now().Unix()), Tags: in.Tags}
+	record := keyRecord{Type: s.shownType(kty), Ops: ops, Attributes: in.Attributes.fresh(s.now().Unix()), Tags: in.Tags}
 	return s.addKey(c, r, record, func(ctx context.Context, id hsm.KeyID) (hsm.Key, error) { return s.token.Import(ctx, id, m, false) })
 }
 

@@ -35,10 +35,15 @@ func (s *Server) table() []route.Route {
 	}
 	s.keyRoutes(add)
 	s.rotationRoutes(add)
-	s.secretRoutes(add)
-	s.certificateRoutes(add)
-	s.issuerRoutes(add)
-	s.backupRoutes(add)
+	s.hsmRoutes(add)
+	kinds := []Kind{Keys}
+	if !s.cfg.ManagedHSM {
+		s.secretRoutes(add)
+		s.certificateRoutes(add)
+		s.issuerRoutes(add)
+		kinds = append(kinds, Secrets, Certificates)
+	}
+	s.backupRoutes(add, kinds)
 	return routes
 }
 

@@ -63,6 +63,9 @@ type Config struct {
 	Suffix string
 	// SKU is "premium" (default) or "standard", which refuses HSM keys.
 	SKU string
+	// ManagedHSM makes it a managed HSM: keys only, all of them in hardware by
+	// name, and random bytes. Suffix is then "managedhsm.azure.net" by default.
+	ManagedHSM bool
 	// RetentionDays is how long deleted objects can be recovered: 7 to 90,
 	// default 90.
 	RetentionDays int
@@ -138,6 +141,9 @@ type Server struct {
 func New(cfg Config, deps Deps) (*Server, error) {
 	if cfg.Suffix == "" {
 		cfg.Suffix = "vault.azure.net"
+		if cfg.ManagedHSM {
+			cfg.Suffix = "managedhsm.azure.net"
+		}
 	}
 	if cfg.RetentionDays == 0 {
 		cfg.RetentionDays = 90

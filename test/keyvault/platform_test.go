@@ -72,7 +72,7 @@ func startPlatform(t *testing.T, dir string) (roots string) {
 	cert, roots := p.certificate(dir)
 	hosts := map[string]http.Handler{
 		vaultHost: p.vault(dir, keyvault.Config{Name: "kv1", ResourceID: group + "vaults/kv1", Suffix: vaultZone + ":" + port}),
-		hsmHost:   p.vault(dir, keyvault.Config{Name: "hsm1", ResourceID: group + "managedHSMs/hsm1", Suffix: hsmZone + ":" + port}),
+		hsmHost:   p.vault(dir, keyvault.Config{Name: "hsm1", ResourceID: group + "managedHSMs/hsm1", ManagedHSM: true, Suffix: hsmZone + ":" + port}),
 		loginHost: p.login(), attestationHost: p.attestation(),
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:"+port)

@@ -28,9 +28,9 @@ type vaultOperation struct {
 	raw                      func() error
 }
 
-// benchRounds is how often a measurement goes round its three rates: what else the
-// machine does then hits all of them alike.
-const benchRounds = 5
+// benchSlice is how long one of an operation's three rates is measured before
+// it is the next one's turn: what else the machine does then hits all alike.
+const benchSlice = 200 * time.Millisecond
 
 // vaultWorkers is how many requests to the vault are in flight: enough that
 // the processor, and not the wait for the disk, decides.
@@ -128,10 +128,9 @@ func (op vaultOperation) measure(ctx context.Context, vault *estate.MeasuredVaul
 		}
 	}
 	var perRaw, perHTTP, perOp []float64 // seconds an operation takes
-	slice := d / benchRounds
-	for range benchRounds {
+	for range max(int(d/benchSlice), 5) {
 		if op.raw != nil {
-			r, err := sustained(ctx, slice, runtime.GOMAXPROCS(0), func(context.Context) error { return op.raw() })
+			r, err := sustained(ctx, benchSlice, runtime.GOMAXPROCS(0), func(context.Context) error { return op.raw() })
 			if err != nil {
 				return nil, err
 			}
@@ -141,7 +140,7 @@ func (op vaultOperation) measure(ctx context.Context, vault *estate.MeasuredVaul
 			constant bool
 			into     *[]float64
 		}{{true, &perHTTP}, {false, &perOp}} {
-			r, err := sustained(ctx, slice, vaultWorkers, ask(m.constant))
+			r, err := sustained(ctx, benchSlice, vaultWorkers, ask(m.constant))
 			if err != nil {
 				return nil, err
 			}

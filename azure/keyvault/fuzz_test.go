@@ -24,6 +24,10 @@ func FuzzRequests(f *testing.F) {
 		{"PUT", "/keys/i", `{"key":{"kty":"EC","crv":"P-256","d":"AQ","x":"AQ","y":"AQ"}}`}, {"PATCH", "/keys/k", `{"attributes":{"enabled":false},"key_ops":[]}`},
 		{"PUT", "/secrets/s", `{"value":"","tags":{}}`}, {"GET", "/secrets?maxresults=1&$skiptoken=cw", ""}, {"DELETE", "/secrets/s", ""}, {"POST", "/deletedsecrets/s/recover", ""},
 		{"POST", "/certificates/c/pending/merge", `{"x5c":["AAAA"]}`}, {"PATCH", "/certificates/c/policy", `{"key_props":{"kty":"oct"}}`}, {"POST", "/certificates/c/import", `{"value":"AAAA"}`},
+		{"PUT", "/keys/k/rotationpolicy", `{"attributes":{"expiryTime":"P1Y2M3D"},"lifetimeActions":[{"action":{"type":"rotate"},"trigger":{"timeBeforeExpiry":"P30D"}}]}`}, {"POST", "/keys/k/rotate", ""},
+		{"PUT", "/certificates/contacts", `{"contacts":[{"email":"a@b"}]}`}, {"PUT", "/certificates/issuers/i", `{"provider":"Test","org_details":{"admin_details":[{}]}}`},
+		{"PATCH", "/certificates/issuers/i", `{"attributes":{"enabled":false}}`}, {"GET", "/certificates/issuers?$skiptoken=aQ", ""}, {"POST", "/keys/k/backup", ""}, {"POST", "/certificates/c/backup", ""},
+		{"POST", "/keys/restore", `{"value":"AAAA"}`}, {"POST", "/rng", `{"count":1}`}, {"PUT", "/keys/i", `{"key":{"kty":"EC","crv":"P-256K","d":"AQ","x":"AQ","y":"AQ"}}`}, {"POST", "/keys/n/create", `{"kty":"EC","crv":"P-256K"}`},
 		{"DELETE", "/certificates/c/pending", ""}, {"GET", "//keys//k//", ""}, {"FOO", "/%2e%2e/keys", "{"},
 	} {
 		f.Add(seed[0], seed[1], []byte(seed[2]))

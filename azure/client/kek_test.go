@@ -253,7 +253,7 @@ func TestOnlyADefiniteRefusalOfTheVaultCounts(t *testing.T) {
 				t.Fatal(err)
 			}
 			d.set(func() { d.answer = c.answer })
-			ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 750*time.Millisecond)
 			defer cancel()
 			dek, err := k.Unwrap(ctx, kekID+"/v1", wrapped)
 			if c.says == "" {

@@ -6,12 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
+	"verdant/internal/plaintext"
 	"verdant/internal/telemetry"
 )
 
@@ -173,15 +172,5 @@ func appendLine(out []byte, asked, pod, text string) []byte {
 	if asked == "" {
 		out = append(append(out, pod...), ' ')
 	}
-	return append(append(out, printable(text)...), '\n')
-}
-
-// printable escapes control characters: a pod's line must not move the cursor
-// of whoever reads it.
-func printable(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return r != '\t' && unicode.IsControl(r) }) < 0 {
-		return s
-	}
-	quoted := strconv.Quote(s)
-	return quoted[1 : len(quoted)-1]
+	return append(append(out, plaintext.Escape(text)...), '\n')
 }

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"encoding/json"
@@ -137,19 +138,10 @@ func (v *Verifier) accepts(audience string) bool {
 
 func (c claims) caller(expires time.Time) Caller {
 	return Caller{
-		TenantID: c.TenantID, ObjectID: c.ObjectID, AppID: first(c.AppID, c.AZP), Name: first(c.UPN, c.Preferred),
+		TenantID: c.TenantID, ObjectID: c.ObjectID, AppID: cmp.Or(c.AppID, c.AZP), Name: cmp.Or(c.UPN, c.Preferred),
 		Issuer: c.Issuer, Audience: c.Audience, Groups: c.Groups, Roles: c.Roles,
 		Scopes: strings.Fields(c.Scopes), MIResource: c.MIRID, App: c.Type == "app", TokenID: c.UTI, Expires: expires,
 	}
-}
-
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }
 
 // Bearer returns the bearer token of a request, or false without one.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"time"
@@ -54,8 +55,8 @@ func certificateLines(u *hcert.Unverified) [][2]string {
 	name, _ := tree["nam"].(map[string]any)
 	lines := [][2]string{
 		{"Type", string(u.Payload.Kind())},
-		{"Surname(s)", first(text(name, "fn"), text(name, "fnt"))},
-		{"Forename(s)", first(text(name, "gn"), text(name, "gnt"))},
+		{"Surname(s)", cmp.Or(text(name, "fn"), text(name, "fnt"))},
+		{"Forename(s)", cmp.Or(text(name, "gn"), text(name, "gnt"))},
 		{"Date of birth", text(tree, "dob")},
 		{"Issued in", u.Claims.Issuer},
 		{"Valid until", u.Claims.Expires.UTC().Format(time.DateOnly)},
@@ -69,13 +70,4 @@ func certificateLines(u *hcert.Unverified) [][2]string {
 		}
 	}
 	return lines
-}
-
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }

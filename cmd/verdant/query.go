@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"verdant/estate"
+	"verdant/internal/plaintext"
 )
 
 // queryTable is a table of the log query API's answer.
@@ -160,19 +161,10 @@ func printTable(w io.Writer, t queryTable) error {
 		cells := make([]string, len(row))
 		for i, v := range row {
 			if v != nil {
-				cells[i] = printable(fmt.Sprint(v))
+				cells[i] = plaintext.Escape(fmt.Sprint(v))
 			}
 		}
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
 	return tw.Flush()
-}
-
-func printable(s string) string {
-	clean := func(r rune) bool { return r < ' ' || r == 0x7f }
-	if strings.IndexFunc(s, clean) < 0 {
-		return s
-	}
-	quoted := fmt.Sprintf("%q", s)
-	return quoted[1 : len(quoted)-1]
 }

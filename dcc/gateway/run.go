@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
-	"time"
 
 	"verdant/azure/client"
-	"verdant/internal/httpserve"
 	"verdant/internal/lifecycle"
+	"verdant/internal/podserve"
 )
 
 // Run serves the gateway in a pod as its environment describes it, until ctx
@@ -29,26 +27,17 @@ func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if cfg.Ingress, err = addresses(getenv("INGRESS_SOURCE")); err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", getenv("LISTEN_ADDR"))
-	if err != nil {
-		return fmt.Errorf("listen on LISTEN_ADDR: %w", err)
-	}
-	start, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	s, err := open(start, cfg, p, Deps{Log: log})
-	if err != nil {
-		return errors.Join(err, ln.Close())
-	}
-	defer func() { _ = s.store.db.Close() }()
-	handler, err := s.Handler()
-	if err != nil {
-		return errors.Join(err, ln.Close())
-	}
-	log.Info("gateway is ready")
-	return lifecycle.Run(ctx, 5*time.Second,
-		lifecycle.Task{Name: "serve", Run: func(ctx context.Context) error { return httpserve.Run(ctx, ln, nil, handler) }},
-		lifecycle.Task{Name: "forget tombstones", Run: s.Run},
-	)
+	return podserve.Run(ctx, getenv("LISTEN_ADDR"), func(ctx context.Context) (podserve.Service, error) {
+		s, err := open(ctx, cfg, p, Deps{Log: log})
+		if err != nil {
+			return podserve.Service{}, err
+		}
+		handler, err := s.Handler()
+		if err != nil {
+			return podserve.Service{}, errors.Join(err, s.store.db.Close())
+		}
+		return podserve.Service{Handler: handler, Background: lifecycle.Task{Name: "forget tombstones", Run: s.Run}, Close: s.store.db.Close}, nil
+	}, func() { log.Info("gateway is ready") })
 }
 
 // open reaches vault and database and makes the server.

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
 
 	"verdant/azure/client"
 	"verdant/dcc/connector"
-	"verdant/internal/httpserve"
 	"verdant/internal/lifecycle"
+	"verdant/internal/podserve"
 )
 
 // Run serves the issuance service in a pod as its environment describes it,
@@ -28,26 +27,17 @@ func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	log := p.Logger(stdout)
 	cfg := Config{Role: Role(getenv("ISSUANCE_ROLE")), Country: getenv("COUNTRY"), Callers: client.List(getenv("ISSUANCE_CALLERS")),
 		FrontendIssuing: getenv("ISSUANCE_FRONTEND_ISSUING") == "true"}
-	ln, err := net.Listen("tcp", getenv("LISTEN_ADDR"))
-	if err != nil {
-		return fmt.Errorf("listen on LISTEN_ADDR: %w", err)
-	}
-	start, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	s, err := open(start, cfg, p, Deps{Log: log}, getenv)
-	if err != nil {
-		return errors.Join(err, ln.Close())
-	}
-	defer func() { _ = s.store.db.Close() }()
-	handler, err := s.Handler()
-	if err != nil {
-		return errors.Join(err, ln.Close())
-	}
-	log.Info("issuance service is ready", "role", string(cfg.Role))
-	return lifecycle.Run(ctx, 5*time.Second,
-		lifecycle.Task{Name: "serve", Run: func(ctx context.Context) error { return httpserve.Run(ctx, ln, nil, handler) }},
-		lifecycle.Task{Name: "publish document signer", Run: s.Run},
-	)
+	return podserve.Run(ctx, getenv("LISTEN_ADDR"), func(ctx context.Context) (podserve.Service, error) {
+		s, err := open(ctx, cfg, p, Deps{Log: log}, getenv)
+		if err != nil {
+			return podserve.Service{}, err
+		}
+		handler, err := s.Handler()
+		if err != nil {
+			return podserve.Service{}, errors.Join(err, s.store.db.Close())
+		}
+		return podserve.Service{Handler: handler, Background: lifecycle.Task{Name: "publish document signer", Run: s.Run}, Close: s.store.db.Close}, nil
+	}, func() { log.Info("issuance service is ready", "role", string(cfg.Role)) })
 }
 
 // open reaches what the role needs and makes the server.

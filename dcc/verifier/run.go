@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"time"
 
 	"verdant/azure/client"
 	"verdant/dcc/connector"
-	"verdant/internal/httpserve"
 	"verdant/internal/lifecycle"
+	"verdant/internal/podserve"
 )
 
 // Run serves the verifier service in a pod as its environment describes it,
@@ -23,27 +21,17 @@ func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		return err
 	}
 	log := p.Logger(stdout)
-	ln, err := net.Listen("tcp", getenv("LISTEN_ADDR"))
-	if err != nil {
-		return fmt.Errorf("listen on LISTEN_ADDR: %w", err)
-	}
-	start, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	deps := Deps{Log: log}
-	s, err := open(start, p, getenv("DGC_GATEWAY_ENDPOINT"), deps)
-	if err != nil {
-		return errors.Join(err, ln.Close())
-	}
-	defer func() { _ = s.store.db.Close() }()
-	handler, err := s.Handler()
-	if err != nil {
-		return errors.Join(err, ln.Close())
-	}
-	log.Info("verifier service is ready")
-	return lifecycle.Run(ctx, 5*time.Second,
-		lifecycle.Task{Name: "serve", Run: func(ctx context.Context) error { return httpserve.Run(ctx, ln, nil, handler) }},
-		lifecycle.Task{Name: "follow the trust list", Run: s.Run},
-	)
+	return podserve.Run(ctx, getenv("LISTEN_ADDR"), func(ctx context.Context) (podserve.Service, error) {
+		s, err := open(ctx, p, getenv("DGC_GATEWAY_ENDPOINT"), Deps{Log: log})
+		if err != nil {
+			return podserve.Service{}, err
+		}
+		handler, err := s.Handler()
+		if err != nil {
+			return podserve.Service{}, errors.Join(err, s.store.db.Close())
+		}
+		return podserve.Service{Handler: handler, Background: lifecycle.Task{Name: "follow the trust list", Run: s.Run}, Close: s.store.db.Close}, nil
+	}, func() { log.Info("verifier service is ready") })
 }
 
 func open(ctx context.Context, p *client.Platform, gateway string, deps Deps) (*Server, error) {

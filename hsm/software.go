@@ -22,7 +22,7 @@ import (
 var ErrRoot = errors.New("the root key does not open this token")
 
 const (
-	// checkName is the file that tells a wrong root key from a damaged key
+	// checkName is the blob that tells a wrong root key from a damaged key
 	// before any key is used. It is no KeyID: those have no dots.
 	checkName = "token.check"
 	checkText = "verdant software token 1\n"
@@ -31,53 +31,84 @@ const (
 	maxParsed = 8192
 )
 
-// Software is a Token of sealed files: one file a key, AES-256-GCM under the
-// root key with the key's id as associated data, written and fsynced (file and
-// directory) before the key is acknowledged. It opens in constant time and
-// parses a key on its first use. Delete removes the file; blocks that the file
-// system leaves behind are sealed. Whoever has the root key and the directory
-// has the keys: it is as safe as the place where the root key is kept.
+// Software is a Token of sealed blobs: one blob a key, AES-256-GCM under the
+// root key with the key's id as associated data, kept durably in a Blobs before
+// the key is acknowledged. It opens in constant time and parses a key on its
+// first use. Delete removes the blob; bytes that the place leaves behind are
+// sealed. Whoever has the root key and the blobs has the keys: it is as safe as
+// the place where the root key is kept.
 type Software struct {
-	files *sealfile.Dir
+	blobs Blobs
+	box   sealfile.Box
 
 	mu        sync.RWMutex
 	parsed    map[KeyID]*softKey
-	making    map[KeyID]bool // ids being written
-	deletions uint64         // counts deletions, so that a reader overtaken by one keeps nothing
+	deletions uint64 // counts deletions, so that a reader overtaken by one keeps nothing
 }
 
-// OpenSoftware opens the token in dir, making it on first use.
+// OpenSoftware opens the token in the files of dir, making it on first use.
 func OpenSoftware(ctx context.Context, dir string, root [32]byte) (*Software, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	s := &Software{files: sealfile.New(dir, root), parsed: map[KeyID]*softKey{}, making: map[KeyID]bool{}}
-	text, err := s.files.Read(checkName)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return s, s.initialise(dir)
-	case errors.Is(err, sealfile.ErrSeal), err == nil && string(text) != checkText:
-		return nil, fmt.Errorf("open token %s: %w", dir, ErrRoot)
-	case err != nil:
-		return nil, fmt.Errorf("open token %s: %w", dir, err)
+	s, err := OpenBlobs(ctx, FileBlobs(dir), root)
+	if err != nil {
+		return nil, fmt.Errorf("token in %s: %w", dir, err)
 	}
 	return s, nil
 }
 
-// initialise makes a new token, unless there are keys already: then the check
-// file was taken away and the root key cannot be proved right.
-func (s *Software) initialise(dir string) error {
-	names, err := s.files.List()
-	if err == nil && len(names) > 0 {
-		err = fmt.Errorf("%w: it holds keys but no %s", ErrRoot, checkName)
-	}
-	if err == nil {
-		err = s.files.Write(checkName, []byte(checkText))
+// OpenBlobs opens the token whose sealed keys are in blobs, making it on first
+// use. Several may have the same blobs open: what one makes or deletes, the
+// others have at once, but for a key that one holds in memory and another
+// deletes, which works until Forget.
+func OpenBlobs(ctx context.Context, blobs Blobs, root [32]byte) (*Software, error) {
+	s := &Software{blobs: blobs, box: sealfile.NewBox(root), parsed: map[KeyID]*softKey{}}
+	err := s.check(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = s.initialise(ctx); errors.Is(err, fs.ErrExist) {
+			err = s.check(ctx) // another opener was faster
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("open token %s: %w", dir, err)
+		return nil, fmt.Errorf("open token: %w", err)
 	}
-	return nil
+	return s, nil
+}
+
+// check proves the root key.
+func (s *Software) check(ctx context.Context) error {
+	text, err := s.read(ctx, checkName)
+	if errors.Is(err, sealfile.ErrSeal) || err == nil && string(text) != checkText {
+		return ErrRoot
+	}
+	return err
+}
+
+// initialise makes a new token, unless there are keys already: then the check
+// file was taken away and the root key cannot be proved right.
+func (s *Software) initialise(ctx context.Context) error {
+	empty, err := s.blobs.Empty(ctx)
+	if err == nil && !empty {
+		err = fmt.Errorf("%w: it holds keys but no %s", ErrRoot, checkName)
+	}
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, checkName, []byte(checkText))
+}
+
+func (s *Software) read(ctx context.Context, name string) ([]byte, error) {
+	sealed, err := s.blobs.Read(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.box.Open(name, sealed)
+}
+
+func (s *Software) write(ctx context.Context, name string, data []byte) error {
+	sealed, err := s.box.Seal(name, data)
+	if err != nil {
+		return err
+	}
+	return s.blobs.Create(ctx, name, sealed)
 }
 
 // EnsureSigner returns the key with the given label, made on first use.
@@ -95,25 +126,13 @@ func (s *Software) Import(ctx context.Context, id KeyID, m *Material, exportable
 	return s.create(ctx, id, exportable, func() (*Material, error) { return m.clone() })
 }
 
-// create reserves id, so that of two callers one gets ErrExists, and makes and
-// writes the key outside the lock: an RSA key takes its time.
+// create makes and keeps a key. Of two callers with one id, the one whose blob
+// comes second gets ErrExists.
 func (s *Software) create(ctx context.Context, id KeyID, exportable bool, make func() (*Material, error)) (Key, error) {
 	if err := errors.Join(ctx.Err(), id.Check()); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	busy := s.making[id]
-	s.making[id] = true
-	s.mu.Unlock()
-	if busy {
-		return nil, fmt.Errorf("create key %s: %w", id, ErrExists)
-	}
-	defer func() {
-		s.mu.Lock()
-		delete(s.making, id)
-		s.mu.Unlock()
-	}()
-	if _, err := s.Key(ctx, id); !errors.Is(err, ErrNotFound) {
+	if _, err := s.Key(ctx, id); !errors.Is(err, ErrNotFound) { // before the work of making a key
 		if err == nil {
 			err = ErrExists
 		}
@@ -130,7 +149,10 @@ func (s *Software) create(ctx context.Context, id KeyID, exportable bool, make f
 		return nil, fmt.Errorf("create key %s: %w", id, err)
 	}
 	defer clear(record)
-	if err := s.files.Write(string(id), record); err != nil {
+	if err := s.write(ctx, string(id), record); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			err = ErrExists
+		}
 		return nil, fmt.Errorf("create key %s: %w", id, err)
 	}
 	s.mu.Lock()
@@ -169,7 +191,7 @@ func (s *Software) find(ctx context.Context, id KeyID) (*softKey, error) {
 	if err := errors.Join(ctx.Err(), id.Check()); err != nil {
 		return nil, err
 	}
-	record, err := s.files.Read(string(id))
+	record, err := s.read(ctx, string(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("key %s: %w", id, ErrNotFound)
 	}
@@ -193,15 +215,17 @@ func (s *Software) Delete(ctx context.Context, id KeyID) error {
 	if err := errors.Join(ctx.Err(), id.Check()); err != nil {
 		return err
 	}
-	defer s.forget(id) // again: a reader may have had the file open
-	s.forget(id)
-	if err := s.files.Remove(string(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	defer s.Forget(id) // again: a reader may have been at the blob
+	s.Forget(id)
+	if err := s.blobs.Remove(ctx, string(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete key %s: %w", id, err)
 	}
 	return nil
 }
 
-func (s *Software) forget(id KeyID) {
+// Forget drops what is in memory of a key, for those who learn that another
+// opener of the same blobs deleted it.
+func (s *Software) Forget(id KeyID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deletions++
@@ -382,6 +406,7 @@ func (m *Material) clone() (*Material, error) {
 
 var (
 	_ Token            = (*Software)(nil)
+	_ Forgetter        = (*Software)(nil)
 	_ crypto.Signer    = (Key)(nil)
 	_ crypto.Decrypter = (Key)(nil)
 )

@@ -75,3 +75,10 @@ func (s split) Export(ctx context.Context, id KeyID) (*Material, error) {
 	}
 	return m, err
 }
+
+// Forget implements Forgetter for the keys in the software token.
+func (s split) Forget(id KeyID) {
+	if f, ok := s.software.(Forgetter); ok {
+		f.Forget(id)
+	}
+}

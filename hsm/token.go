@@ -5,7 +5,7 @@
 // A Token keeps keys under ids that its caller chooses. It promises that a key
 // is on stable storage before Generate or Import returns, that a key not
 // created exportable never leaves, and that Delete is final. Software is the
-// token in files, sealed under a root key; a PKCS#11 token fits behind the same
+// token of blobs sealed under a root key, in files or in another Blobs; a PKCS#11 token fits behind the same
 // interface, and package hsmtest holds any token against it; Split joins the two.
 //
 // It refuses RSA other than 2048, 3072 and 4096 bits, curves other than P-256,
@@ -40,6 +40,13 @@ type Token interface {
 	// Export returns the material of a key that was made exportable, and
 	// ErrNotExportable for any other.
 	Export(ctx context.Context, id KeyID) (*Material, error)
+}
+
+// Forgetter is a Token that several may have open at a time, each with keys in
+// memory.
+type Forgetter interface {
+	// Forget drops what is in memory of a key that another one deleted.
+	Forget(id KeyID)
 }
 
 // Key is a handle on a key in a token. It is safe for concurrent use.

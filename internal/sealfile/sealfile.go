@@ -2,7 +2,8 @@
 //
 // A file is one AES-256-GCM message under the directory's key with a fresh
 // random nonce; its name is bound as associated data, so a sealed file cannot
-// be passed off under another name. A write is atomic and durable: after Write
+// be passed off under another name. Box is the sealing alone, Files the files
+// alone, for those who keep the one in the place of the other. A write is atomic and durable: after Write
 // returned nil the new contents survive a crash, and at any moment a reader
 // sees the old contents or the new, never a mixture. The replay of an older
 // file under the same name is not detected.
@@ -32,6 +33,8 @@ const (
 	magic = "VSEAL1\n\x00"
 	// maxSize bounds a file; larger things belong into a database.
 	maxSize = 64 << 20
+	// maxOverhead is at least what sealing adds to a file.
+	maxOverhead = 64
 	// tempPrefix marks unfinished writes of package durable; no name may
 	// start with it.
 	tempPrefix = ".tmp-"
@@ -47,18 +50,12 @@ var (
 	ErrTooLarge = errors.New("file is over 64 MiB")
 )
 
-// Dir is a directory of sealed files. It is safe for concurrent use; of
-// concurrent writes to one name, one wins. One Dir owns the directory for
-// writing; others may read.
-type Dir struct {
-	dir     string
-	aead    cipher.AEAD
-	writing sync.Mutex // held from the temporary file to its rename
-}
+// Box seals contents that are kept under a name. It is safe for concurrent
+// use.
+type Box struct{ aead cipher.AEAD }
 
-// New returns the directory at dir, which is made with mode 0700 on the first
-// write. Nothing is read or checked before the first use.
-func New(dir string, key [32]byte) *Dir {
+// NewBox returns the box of a key.
+func NewBox(key [32]byte) Box {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		panic("aes refuses a 32-byte key: " + err.Error()) // cannot happen: the length is in the type
@@ -67,92 +64,139 @@ func New(dir string, key [32]byte) *Dir {
 	if err != nil {
 		panic("gcm refuses aes: " + err.Error()) // cannot happen: the block size is 16
 	}
-	return &Dir{dir: dir, aead: aead}
+	return Box{aead}
 }
 
-// Write replaces the contents of name with data.
-func (d *Dir) Write(name string, data []byte) error {
-	if err := check(name); err != nil {
-		return err
-	}
+func (b Box) overhead() int { return len(magic) + b.aead.NonceSize() + b.aead.Overhead() }
+
+// Seal encrypts what shall be kept under name.
+func (b Box) Seal(name string, data []byte) ([]byte, error) {
 	if len(data) > maxSize {
-		return fmt.Errorf("seal %s: %w", name, ErrTooLarge)
+		return nil, fmt.Errorf("seal %s: %w", name, ErrTooLarge)
 	}
-	if err := os.MkdirAll(d.dir, 0o700); err != nil {
-		return fmt.Errorf("seal %s: %w", name, err)
-	}
-	sealed := make([]byte, len(magic)+d.aead.NonceSize(), len(magic)+d.aead.NonceSize()+len(data)+d.aead.Overhead())
+	sealed := make([]byte, len(magic)+b.aead.NonceSize(), len(data)+b.overhead())
 	copy(sealed, magic)
 	nonce := sealed[len(magic):]
 	if _, err := rand.Read(nonce); err != nil {
-		return fmt.Errorf("seal %s: %w", name, err)
+		return nil, fmt.Errorf("seal %s: %w", name, err)
 	}
-	if err := d.replace(name, d.aead.Seal(sealed, nonce, data, associated(name))); err != nil {
-		return fmt.Errorf("seal %s: %w", name, err)
+	return b.aead.Seal(sealed, nonce, data, associated(name)), nil
+}
+
+// Open decrypts what was kept under name, or returns ErrSeal.
+func (b Box) Open(name string, sealed []byte) ([]byte, error) {
+	n := len(magic) + b.aead.NonceSize()
+	if len(sealed) < b.overhead() || string(sealed[:len(magic)]) != magic {
+		return nil, fmt.Errorf("open sealed %s: %w", name, ErrSeal)
+	}
+	data, err := b.aead.Open(nil, sealed[len(magic):n], sealed[n:], associated(name))
+	if err != nil {
+		return nil, fmt.Errorf("open sealed %s: %w", name, ErrSeal)
+	}
+	return data, nil
+}
+
+// Files is a directory of small files as they are, with the promises on writes
+// of the package. It is safe for concurrent use; of concurrent writes to one
+// name, one wins. One Files owns the directory for writing; others may read.
+type Files struct {
+	dir     string
+	writing sync.Mutex // held from the temporary file to its rename
+}
+
+// NewFiles returns the directory at dir, which is made with mode 0700 on the
+// first write.
+func NewFiles(dir string) *Files { return &Files{dir: dir} }
+
+// Write replaces the contents of name with data.
+func (f *Files) Write(name string, data []byte) error {
+	if err := f.prepare(name); err != nil {
+		return err
+	}
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	return f.write(name, data)
+}
+
+// Create is Write for a name that is free; else the error wraps fs.ErrExist.
+func (f *Files) Create(name string, data []byte) error {
+	if err := f.prepare(name); err != nil {
+		return err
+	}
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	if _, err := os.Lstat(filepath.Join(f.dir, name)); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = fs.ErrExist
+		}
+		return fmt.Errorf("make file %s: %w", name, err)
+	}
+	return f.write(name, data)
+}
+
+func (f *Files) prepare(name string) error {
+	if err := check(name); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+		return fmt.Errorf("write file %s: %w", name, err)
 	}
 	return nil
 }
 
-func (d *Dir) replace(name string, sealed []byte) error {
-	d.writing.Lock()
-	defer d.writing.Unlock()
-	return durable.WriteFile(filepath.Join(d.dir, name), sealed)
+func (f *Files) write(name string, data []byte) error {
+	if err := durable.WriteFile(filepath.Join(f.dir, name), data); err != nil {
+		return fmt.Errorf("write file %s: %w", name, err)
+	}
+	return nil
 }
 
 // Read returns the contents of name; the error wraps fs.ErrNotExist where
 // there is no such file.
-func (d *Dir) Read(name string) ([]byte, error) {
+func (f *Files) Read(name string) ([]byte, error) {
 	if err := check(name); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(filepath.Join(d.dir, name))
+	file, err := os.Open(filepath.Join(f.dir, name))
 	if err != nil {
-		return nil, fmt.Errorf("open sealed file %s: %w", name, err)
+		return nil, fmt.Errorf("read file %s: %w", name, err)
 	}
-	defer f.Close()
-	overhead := len(magic) + d.aead.NonceSize() + d.aead.Overhead()
-	sealed, err := io.ReadAll(io.LimitReader(f, int64(maxSize+overhead+1)))
+	defer file.Close()
+	const limit = maxSize + maxOverhead
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("open sealed file %s: %w", name, err)
+		return nil, fmt.Errorf("read file %s: %w", name, err)
 	}
-	if len(sealed) > maxSize+overhead {
-		return nil, fmt.Errorf("open sealed file %s: %w", name, ErrTooLarge)
-	}
-	if len(sealed) < overhead || string(sealed[:len(magic)]) != magic {
-		return nil, fmt.Errorf("open sealed file %s: %w", name, ErrSeal)
-	}
-	nonce, body := sealed[len(magic):len(magic)+d.aead.NonceSize()], sealed[len(magic)+d.aead.NonceSize():]
-	data, err := d.aead.Open(nil, nonce, body, associated(name))
-	if err != nil {
-		return nil, fmt.Errorf("open sealed file %s: %w", name, ErrSeal)
+	if len(data) > limit {
+		return nil, fmt.Errorf("read file %s: %w", name, ErrTooLarge)
 	}
 	return data, nil
 }
 
 // Remove deletes name durably; the error wraps fs.ErrNotExist where there is
 // no such file.
-func (d *Dir) Remove(name string) error {
+func (f *Files) Remove(name string) error {
 	if err := check(name); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(d.dir, name)); err != nil {
-		return fmt.Errorf("remove sealed file %s: %w", name, err)
+	if err := os.Remove(filepath.Join(f.dir, name)); err != nil {
+		return fmt.Errorf("remove file %s: %w", name, err)
 	}
-	if err := durable.SyncDir(d.dir); err != nil {
-		return fmt.Errorf("remove sealed file %s: %w", name, err)
+	if err := durable.SyncDir(f.dir); err != nil {
+		return fmt.Errorf("remove file %s: %w", name, err)
 	}
 	return nil
 }
 
 // List returns the names of the files, sorted; none if the directory does not
 // exist. It does not open them.
-func (d *Dir) List() ([]string, error) {
-	entries, err := os.ReadDir(d.dir)
+func (f *Files) List() ([]string, error) {
+	entries, err := os.ReadDir(f.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list sealed files: %w", err)
+		return nil, fmt.Errorf("list files: %w", err)
 	}
 	var names []string
 	for _, e := range entries {
@@ -162,6 +206,43 @@ func (d *Dir) List() ([]string, error) {
 	}
 	return names, nil
 }
+
+// Dir is a directory of sealed files: Files through a Box.
+type Dir struct {
+	files *Files
+	box   Box
+}
+
+// New returns the directory at dir, which is made with mode 0700 on the first
+// write. Nothing is read or checked before the first use.
+func New(dir string, key [32]byte) *Dir { return &Dir{NewFiles(dir), NewBox(key)} }
+
+// Write replaces the contents of name with data.
+func (d *Dir) Write(name string, data []byte) error {
+	sealed, err := d.box.Seal(name, data)
+	if err != nil {
+		return err
+	}
+	return d.files.Write(name, sealed)
+}
+
+// Read returns the contents of name; the error wraps fs.ErrNotExist where
+// there is no such file.
+func (d *Dir) Read(name string) ([]byte, error) {
+	sealed, err := d.files.Read(name)
+	if err != nil {
+		return nil, err
+	}
+	return d.box.Open(name, sealed)
+}
+
+// Remove deletes name durably; the error wraps fs.ErrNotExist where there is
+// no such file.
+func (d *Dir) Remove(name string) error { return d.files.Remove(name) }
+
+// List returns the names of the files, sorted; none if the directory does not
+// exist. It does not open them.
+func (d *Dir) List() ([]string, error) { return d.files.List() }
 
 // check accepts one path element that is not hidden from List.
 func check(name string) error {

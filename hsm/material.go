@@ -268,6 +268,14 @@ func (m *Material) PKCS8() ([]byte, error) {
 	return x509.MarshalPKCS8PrivateKey(m.private())
 }
 
+// Octets is a copy of a symmetric key. The caller clears it.
+func (m *Material) Octets() ([]byte, error) {
+	if m.oct == nil {
+		return nil, fmt.Errorf("%w: no symmetric key", ErrOperation)
+	}
+	return bytes.Clone(m.oct), nil
+}
+
 // PFX encodes the key with its certificates, leaf first, as PKCS #12.
 func (m *Material) PFX(chain []*x509.Certificate, password string) ([]byte, error) {
 	if m.rsa == nil && m.ec == nil || len(chain) == 0 {

@@ -249,12 +249,12 @@ func (s *Software) Export(ctx context.Context, id KeyID) (*Material, error) {
 type softKey struct {
 	id   KeyID
 	m    *Material
-	aead cipher.AEAD // of a 256-bit oct key; nil for others
+	aead cipher.AEAD // of an oct key; nil for others
 }
 
 func newSoftKey(id KeyID, m *Material) *softKey {
 	k := &softKey{id: id, m: m}
-	if len(m.oct) == 32 {
+	if len(m.oct) > 0 {
 		if block, err := aes.NewCipher(m.oct); err == nil {
 			k.aead, _ = cipher.NewGCMWithRandomNonce(block)
 		}
@@ -301,7 +301,7 @@ func randomness(r io.Reader) io.Reader {
 	return r
 }
 
-var errSeal = fmt.Errorf("%w: only a 256-bit oct key seals", ErrOperation)
+var errSeal = fmt.Errorf("%w: only an oct key seals", ErrOperation)
 
 func (k *softKey) Seal(plaintext, associated []byte) ([]byte, error) {
 	if k.aead == nil {
@@ -316,7 +316,7 @@ func (k *softKey) Open(sealed, associated []byte) ([]byte, error) {
 	}
 	plaintext, err := k.aead.Open(nil, nil, sealed, associated)
 	if err != nil {
-		return nil, fmt.Errorf("open with key %s: sealed under another key or for another place, or changed", k.id)
+		return nil, fmt.Errorf("open with key %s: %w", k.id, ErrOpen)
 	}
 	return plaintext, nil
 }

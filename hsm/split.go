@@ -8,9 +8,10 @@ import (
 
 // Split returns a token that keeps in hardware what hardware can protect, and
 // in software what it cannot: keys that may be exported, whose bytes must come
-// out again, and symmetric keys. An id names one key in both together. Two
-// callers who create under one id at once, one in each part, are not told
-// apart; ids from NewKeyID do not meet.
+// out again; keys on P-256K, which most hardware lacks; and the symmetric keys
+// of Ensure, with which a service seals each value that it stores. An id names
+// one key in both together. Two callers who create under one id at once, one in
+// each part, are not told apart; ids from NewKeyID do not meet.
 //
 // Software is asked first for a key: it answers from its directory, and its
 // keys work while the hardware is away.
@@ -20,8 +21,8 @@ type split struct{ hardware, software Token }
 
 // place returns the token that a new key goes to and the one that must not
 // have its id.
-func (s split) place(spec KeySpec) (home, other Token) {
-	if spec.Exportable || spec.Type == Oct || spec.Curve == P256K {
+func (s split) place(id KeyID, spec KeySpec) (home, other Token) {
+	if spec.Exportable || spec.Type == Oct && id.labelled() || spec.Curve == P256K {
 		return s.software, s.hardware
 	}
 	return s.hardware, s.software
@@ -31,7 +32,7 @@ func (s split) create(ctx context.Context, id KeyID, spec KeySpec, in func(home 
 	if err := errors.Join(id.Check(), spec.Check()); err != nil {
 		return nil, fmt.Errorf("create key %s: %w", id, err)
 	}
-	home, other := s.place(spec)
+	home, other := s.place(id, spec)
 	switch _, err := other.Key(ctx, id); {
 	case err == nil:
 		return nil, fmt.Errorf("create key %s: %w", id, ErrExists)

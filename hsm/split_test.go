@@ -23,9 +23,12 @@ func TestSplitPutsEachKeyWhereItBelongs(t *testing.T) {
 		spec hsm.KeySpec
 		home hsm.Token
 	}{
-		"signing":    {hsm.KeySpec{Type: hsm.EC, Curve: hsm.P256}, hard},
-		"exportable": {hsm.KeySpec{Type: hsm.EC, Curve: hsm.P256, Exportable: true}, soft},
-		"symmetric":  {hsm.KeySpec{Type: hsm.Oct, Bits: 256}, soft},
+		"signing":             {hsm.KeySpec{Type: hsm.EC, Curve: hsm.P256}, hard},
+		"exportable":          {hsm.KeySpec{Type: hsm.EC, Curve: hsm.P256, Exportable: true}, soft},
+		"symmetric":           {hsm.KeySpec{Type: hsm.Oct, Bits: 256}, hard},
+		"curve":               {hsm.KeySpec{Type: hsm.EC, Curve: hsm.P256K}, soft},
+		"loose":               {hsm.KeySpec{Type: hsm.Oct, Bits: 256, Exportable: true}, soft},
+		hsm.LabelID("values"): {hsm.KeySpec{Type: hsm.Oct, Bits: 256}, soft},
 	} {
 		if _, err := token.Generate(t.Context(), id, c.spec); err != nil {
 			t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Token keeps keys. It is safe for concurrent use.
@@ -62,10 +63,17 @@ type Key interface {
 	// *rsa.OAEPOptions, or nil for PKCS #1 v1.5, whose padding errors tell a
 	// caller who may ask freely too much: it is for old ciphertexts only.
 	Decrypt(rand io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error)
-	// Seal and Open encrypt with an Oct key of 256 bits (AES-256-GCM, a fresh
-	// nonce in front of the ciphertext) with associated data.
+	// Seal encrypts with an Oct key: AES-GCM (NIST SP 800-38D) with associated
+	// data, a fresh nonce of 96 bits in front of the ciphertext and a tag of 128
+	// behind it. Nobody else chooses the nonce: one used twice gives the
+	// plaintexts away.
 	Seal(plaintext, associated []byte) ([]byte, error)
+	// Open is the inverse of Seal, or ErrOpen.
 	Open(sealed, associated []byte) ([]byte, error)
+	// Encipher encrypts with an Oct key as mode says, up to MaxEncipher bytes.
+	Encipher(mode Mode, iv, plaintext []byte) ([]byte, error)
+	// Decipher is the inverse of Encipher, or ErrOpen.
+	Decipher(mode Mode, iv, ciphertext []byte) ([]byte, error)
 	// Spec says what the key is.
 	Spec() KeySpec
 	// ID is the key's id in its token.
@@ -108,8 +116,13 @@ func NewKeyID() KeyID {
 // LabelID returns the id that EnsureSigner gives to a label.
 func LabelID(label string) KeyID {
 	sum := sha256.Sum256([]byte("verdant key label\x00" + label))
-	return KeyID("label-" + hex.EncodeToString(sum[:16]))
+	return KeyID(labelPrefix + hex.EncodeToString(sum[:16]))
 }
+
+// labelPrefix begins the ids of LabelID; no id of NewKeyID has a dash.
+const labelPrefix = "label-"
+
+func (id KeyID) labelled() bool { return strings.HasPrefix(string(id), labelPrefix) }
 
 // Check refuses, with ErrSpec, what is no key id.
 func (id KeyID) Check() error {

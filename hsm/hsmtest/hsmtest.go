@@ -33,6 +33,8 @@ func Run(t *testing.T, open func(t *testing.T) hsm.Token) {
 		"bad specifications are refused":                 specs,
 		"handles show nothing of the key":                silence,
 		"an oct key seals for one place":                 sealing,
+		"an oct key enciphers as the standards say":      enciphering,
+		"an oct key opens only what it enciphered":       deciphering,
 		"an operation that does not fit is refused":      misfits,
 		"concurrent creation under one id gives one key": races,
 	} {
@@ -263,7 +265,15 @@ func silence(t *testing.T, open func(*testing.T) hsm.Token) {
 }
 
 func sealing(t *testing.T, open func(*testing.T) hsm.Token) {
-	k := must(open(t).Generate(t.Context(), hsm.NewKeyID(), oct256))(t)
+	token := open(t)
+	for _, bits := range []int{128, 192, 256} {
+		t.Run(fmt.Sprintf("of %d bits", bits), func(t *testing.T) {
+			sealingWith(t, must(token.Generate(t.Context(), hsm.NewKeyID(), hsm.KeySpec{Type: hsm.Oct, Bits: bits}))(t))
+		})
+	}
+}
+
+func sealingWith(t *testing.T, k hsm.Key) {
 	sealed := must(k.Seal([]byte("secret"), []byte("here")))(t)
 	if bytes.Contains(sealed, []byte("secret")) {
 		t.Error("sealed in clear")
@@ -274,15 +284,18 @@ func sealing(t *testing.T, open func(*testing.T) hsm.Token) {
 	if again := must(k.Seal([]byte("secret"), []byte("here")))(t); bytes.Equal(again, sealed) {
 		t.Error("two seals are equal: the nonce repeats")
 	}
-	if _, err := k.Open(sealed, []byte("there")); err == nil {
-		t.Error("opens in another place")
+	if n := len(sealed); n != 12+len("secret")+16 {
+		t.Errorf("sealed %d bytes, want a nonce of 12, the ciphertext and a tag of 16", n)
+	}
+	if _, err := k.Open(sealed, []byte("there")); !errors.Is(err, hsm.ErrOpen) {
+		t.Errorf("in another place: got %v, want ErrOpen", err)
 	}
 	sealed[len(sealed)-1] ^= 1
-	if _, err := k.Open(sealed, []byte("here")); err == nil {
-		t.Error("opens after a change")
+	if _, err := k.Open(sealed, []byte("here")); !errors.Is(err, hsm.ErrOpen) {
+		t.Errorf("after a change: got %v, want ErrOpen", err)
 	}
-	if _, err := k.Open(nil, []byte("here")); err == nil {
-		t.Error("opens nothing")
+	if _, err := k.Open(nil, []byte("here")); !errors.Is(err, hsm.ErrOpen) {
+		t.Errorf("nothing: got %v, want ErrOpen", err)
 	}
 }
 
@@ -294,8 +307,15 @@ func misfits(t *testing.T, open func(*testing.T) hsm.Token) {
 	if _, err := ec.Decrypt(nil, make([]byte, 256), &rsa.OAEPOptions{Hash: crypto.SHA256}); !errors.Is(err, hsm.ErrOperation) {
 		t.Errorf("decrypt with EC: got %v", err)
 	}
-	if _, err := ec.Seal(nil, nil); !errors.Is(err, hsm.ErrOperation) {
-		t.Errorf("seal with EC: got %v", err)
+	for name, use := range map[string]func() ([]byte, error){
+		"seal":     func() ([]byte, error) { return ec.Seal(nil, nil) },
+		"open":     func() ([]byte, error) { return ec.Open(make([]byte, 64), nil) },
+		"encipher": func() ([]byte, error) { return ec.Encipher(hsm.KeyWrap, nil, make([]byte, 16)) },
+		"decipher": func() ([]byte, error) { return ec.Decipher(hsm.KeyWrap, nil, make([]byte, 24)) },
+	} {
+		if _, err := use(); !errors.Is(err, hsm.ErrOperation) {
+			t.Errorf("%s with EC: got %v, want ErrOperation", name, err)
+		}
 	}
 	if _, err := oct.Sign(nil, digest[:], crypto.SHA256); !errors.Is(err, hsm.ErrOperation) {
 		t.Errorf("sign with oct: got %v", err)

@@ -40,6 +40,9 @@ func (k *key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 	if opts == nil || !opts.HashFunc().Available() || len(digest) != opts.HashFunc().Size() {
 		return nil, fmt.Errorf("sign with key %s: %w: the digest does not fit its hash", k.id, hsm.ErrOperation)
 	}
+	if k.spec.Type == hsm.Oct {
+		return nil, fmt.Errorf("sign with key %s: %w", k.id, hsm.ErrOperation)
+	}
 	mechanism, input, err := k.signature(digest, opts)
 	if err != nil {
 		return nil, fmt.Errorf("sign with key %s: %w", k.id, err)
@@ -181,14 +184,4 @@ func (k *key) run(mechanism *p11.Mechanism, ciphertext []byte) (plaintext []byte
 		return err
 	})
 	return plaintext, err
-}
-
-// Seal implements hsm.Key: keys in the token are asymmetric.
-func (k *key) Seal(_, _ []byte) ([]byte, error) {
-	return nil, fmt.Errorf("seal with key %s: %w", k.id, hsm.ErrOperation)
-}
-
-// Open implements hsm.Key: keys in the token are asymmetric.
-func (k *key) Open(_, _ []byte) ([]byte, error) {
-	return nil, fmt.Errorf("open with key %s: %w", k.id, hsm.ErrOperation)
 }

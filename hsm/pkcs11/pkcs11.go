@@ -5,8 +5,8 @@
 //
 // Keys are made in the token: sensitive, not extractable, stored (token
 // objects), with the KeyID as CKA_ID and CKA_LABEL. A key that the token would
-// give out is not used, whoever put it there. Symmetric and exportable keys
-// are refused; hsm.Split keeps them in software.
+// give out is not used, whoever put it there. Exportable keys and keys on
+// P-256K are refused; hsm.Split keeps them in software.
 //
 // One session serves one call; the pool of sessions is bounded and logs in
 // once. When the token was reset, taken out or its library finalized, the

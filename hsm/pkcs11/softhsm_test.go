@@ -95,11 +95,27 @@ func TestTheTokenKeepsItsKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ak, err := token.Generate(t.Context(), hsm.NewKeyID(), hsm.KeySpec{Type: hsm.Oct, Bits: 256})
+	if err != nil {
+		t.Fatal(err)
+	}
 	d := token.device
 	err = d.do(t.Context(), func(s p11.SessionHandle, _ bool) error {
 		o, err := token.object(s, rk.ID())
 		if err != nil {
 			return err
+		}
+		a, err := token.object(s, ak.ID())
+		if err != nil {
+			return err
+		}
+		if _, err := d.lib.GetAttributeValue(s, a.handle, []*p11.Attribute{p11.NewAttribute(p11.CKA_VALUE, nil)}); !is(err, p11.CKR_ATTRIBUTE_SENSITIVE) {
+			t.Errorf("read the AES key: got %v, want CKR_ATTRIBUTE_SENSITIVE", err)
+		}
+		for name, h := range map[string]p11.ObjectHandle{"the RSA key": o.handle, "the AES key": a.handle} {
+			if _, err := d.lib.WrapKey(s, wrapping(), a.handle, h); !is(err, p11.CKR_KEY_UNEXTRACTABLE) {
+				t.Errorf("wrap %s with the AES key: got %v, want CKR_KEY_UNEXTRACTABLE", name, err)
+			}
 		}
 		for name, attribute := range map[string]uint{"private exponent": p11.CKA_PRIVATE_EXPONENT, "prime": p11.CKA_PRIME_1} {
 			if _, err := d.lib.GetAttributeValue(s, o.handle, []*p11.Attribute{p11.NewAttribute(attribute, nil)}); !is(err, p11.CKR_ATTRIBUTE_SENSITIVE) {

@@ -57,6 +57,19 @@ func privateTemplate(id hsm.KeyID, kind uint) []*p11.Attribute {
 	}
 }
 
+// secretTemplate lets a key wrap and unwrap besides: RFC 3394 is no mechanism of
+// C_Encrypt in every token. No key of ours is one that could be wrapped.
+func secretTemplate(id hsm.KeyID) []*p11.Attribute {
+	return []*p11.Attribute{
+		p11.NewAttribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY), p11.NewAttribute(p11.CKA_KEY_TYPE, p11.CKK_AES),
+		p11.NewAttribute(p11.CKA_TOKEN, true), p11.NewAttribute(p11.CKA_PRIVATE, true),
+		p11.NewAttribute(p11.CKA_SENSITIVE, true), p11.NewAttribute(p11.CKA_EXTRACTABLE, false),
+		p11.NewAttribute(p11.CKA_ENCRYPT, true), p11.NewAttribute(p11.CKA_DECRYPT, true),
+		p11.NewAttribute(p11.CKA_WRAP, true), p11.NewAttribute(p11.CKA_UNWRAP, true),
+		p11.NewAttribute(p11.CKA_ID, []byte(id)), p11.NewAttribute(p11.CKA_LABEL, string(id)),
+	}
+}
+
 // generation is how a new key is asked for.
 func generation(id hsm.KeyID, spec hsm.KeySpec) (mechanism uint, public, private []*p11.Attribute) {
 	if spec.Type == hsm.RSA {

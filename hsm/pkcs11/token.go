@@ -70,7 +70,7 @@ func (t *Token) Close() error {
 
 // object is what is known of a key in one opening of the token.
 type object struct {
-	handle p11.ObjectHandle // of the private key
+	handle p11.ObjectHandle // of the private or secret key
 	spec   hsm.KeySpec
 	public crypto.PublicKey
 }
@@ -85,14 +85,14 @@ func (t *Token) object(s p11.SessionHandle, id hsm.KeyID) (*object, error) {
 	if o != nil {
 		return o, nil
 	}
-	handles, err := d.list(s, p11.CKO_PRIVATE_KEY, id)
+	handles, err := d.keys(s, id)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("look for the private key: %w", err)
+		return nil, fmt.Errorf("look for the key: %w", err)
 	case len(handles) == 0:
 		return nil, hsm.ErrNotFound
 	case len(handles) > 1:
-		return nil, fmt.Errorf("the token has more than one private key with CKA_ID %q", string(id))
+		return nil, fmt.Errorf("the token has more than one private or secret key with CKA_ID %q", string(id))
 	}
 	if o, err = d.describe(s, handles[0], id); err != nil {
 		return nil, err
@@ -134,11 +134,15 @@ func (t *Token) with(ctx context.Context, id hsm.KeyID, call func(s p11.SessionH
 		return call(s, o)
 	}
 	err := t.device.do(ctx, once)
-	if is(err, p11.CKR_KEY_HANDLE_INVALID, p11.CKR_OBJECT_HANDLE_INVALID) {
+	if unknownHandle(err) {
 		t.forget(id)
 		err = t.device.do(ctx, once)
 	}
 	return translate(err)
+}
+
+func unknownHandle(err error) bool {
+	return is(err, p11.CKR_KEY_HANDLE_INVALID, p11.CKR_OBJECT_HANDLE_INVALID, p11.CKR_WRAPPING_KEY_HANDLE_INVALID, p11.CKR_UNWRAPPING_KEY_HANDLE_INVALID)
 }
 
 // translate gives the module's errors the meaning that callers know.
@@ -151,6 +155,16 @@ func translate(err error) error {
 		return fmt.Errorf("%w: %w", hsm.ErrUnavailable, err)
 	}
 	return err
+}
+
+// keys returns the handles of the private and secret keys under id.
+func (d *device) keys(s p11.SessionHandle, id hsm.KeyID) ([]p11.ObjectHandle, error) {
+	private, err := d.list(s, p11.CKO_PRIVATE_KEY, id)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := d.list(s, p11.CKO_SECRET_KEY, id)
+	return append(private, secret...), err
 }
 
 // list returns the handles of the token's objects of a class under id, two at
@@ -173,7 +187,7 @@ func (d *device) list(s p11.SessionHandle, class uint, id hsm.KeyID) ([]p11.Obje
 	return nil, err
 }
 
-// describe reads what may be known of a private key, and refuses one that the
+// describe reads what may be known of a private or secret key, and refuses one that the
 // token would give out.
 func (d *device) describe(s p11.SessionHandle, h p11.ObjectHandle, id hsm.KeyID) (*object, error) {
 	found, err := d.lib.GetAttributeValue(s, h, []*p11.Attribute{p11.NewAttribute(p11.CKA_SENSITIVE, nil), p11.NewAttribute(p11.CKA_EXTRACTABLE, nil), p11.NewAttribute(p11.CKA_KEY_TYPE, nil)})
@@ -189,8 +203,10 @@ func (d *device) describe(s p11.SessionHandle, h p11.ObjectHandle, id hsm.KeyID)
 		o.public, err = d.rsaPublic(s, h)
 	case p11.CKK_EC:
 		o.public, err = d.ecPublic(s, id)
+	case p11.CKK_AES:
+		o.spec, err = d.aesSpec(s, h)
 	default:
-		err = fmt.Errorf("%w: a key that is neither RSA nor EC", hsm.ErrSpec)
+		err = fmt.Errorf("%w: a key that is neither RSA nor EC nor AES", hsm.ErrSpec)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the public part: %w", err)
@@ -204,16 +220,27 @@ func (d *device) describe(s p11.SessionHandle, h p11.ObjectHandle, id hsm.KeyID)
 	return o, o.spec.Check()
 }
 
+func (d *device) aesSpec(s p11.SessionHandle, h p11.ObjectHandle) (hsm.KeySpec, error) {
+	found, err := d.lib.GetAttributeValue(s, h, []*p11.Attribute{p11.NewAttribute(p11.CKA_VALUE_LEN, nil)})
+	if err != nil {
+		return hsm.KeySpec{}, err
+	}
+	return hsm.KeySpec{Type: hsm.Oct, Bits: 8 * int(ulong(found[0].Value, 16, 24, 32))}, nil
+}
+
 func truth(b []byte) bool { return len(b) == 1 && b[0] != 0 }
 
-// keyType reads a CK_KEY_TYPE, an unsigned long in the machine's order.
-func keyType(b []byte) uint {
-	for _, kind := range []uint{p11.CKK_RSA, p11.CKK_EC} {
-		if string(p11.NewAttribute(p11.CKA_KEY_TYPE, kind).Value) == string(b) {
-			return kind
+func keyType(b []byte) uint { return ulong(b, p11.CKK_RSA, p11.CKK_EC, p11.CKK_AES) }
+
+// ulong reads a CK_ULONG, which is in the machine's order, if it is one of
+// those expected.
+func ulong(b []byte, expected ...uint) uint {
+	for _, n := range expected {
+		if string(p11.NewAttribute(p11.CKA_VALUE_LEN, n).Value) == string(b) {
+			return n
 		}
 	}
-	return ^uint(0)
+	return 0xffff
 }
 
 func (d *device) rsaPublic(s p11.SessionHandle, h p11.ObjectHandle) (*rsa.PublicKey, error) {
@@ -261,6 +288,10 @@ func (t *Token) Key(ctx context.Context, id hsm.KeyID) (hsm.Key, error) {
 // Generate implements hsm.Token.
 func (t *Token) Generate(ctx context.Context, id hsm.KeyID, spec hsm.KeySpec) (hsm.Key, error) {
 	return t.create(ctx, id, spec, func(s p11.SessionHandle) (p11.ObjectHandle, error) {
+		if spec.Type == hsm.Oct {
+			template := append(secretTemplate(id), p11.NewAttribute(p11.CKA_VALUE_LEN, spec.Bits/8))
+			return t.device.lib.GenerateKey(s, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_KEY_GEN, nil)}, template)
+		}
 		mechanism, public, private := generation(id, spec)
 		_, handle, err := t.device.lib.GenerateKeyPair(s, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)}, public, private)
 		return handle, err
@@ -273,6 +304,9 @@ func (t *Token) Import(ctx context.Context, id hsm.KeyID, m *hsm.Material, expor
 	spec.Exportable = exportable
 	if err := refuse(spec); err != nil {
 		return nil, fmt.Errorf("import key %s: %w", id, err)
+	}
+	if spec.Type == hsm.Oct {
+		return t.importSecret(ctx, id, spec, m)
 	}
 	der, err := m.PKCS8()
 	if err != nil {
@@ -298,12 +332,24 @@ func (t *Token) Import(ctx context.Context, id hsm.KeyID, m *hsm.Material, expor
 	})
 }
 
+func (t *Token) importSecret(ctx context.Context, id hsm.KeyID, spec hsm.KeySpec, m *hsm.Material) (hsm.Key, error) {
+	value, err := m.Octets()
+	if err != nil {
+		return nil, fmt.Errorf("import key %s: %w", id, err)
+	}
+	defer clear(value)
+	return t.create(ctx, id, spec, func(s p11.SessionHandle) (p11.ObjectHandle, error) {
+		template := append(secretTemplate(id), p11.NewAttribute(p11.CKA_VALUE, value))
+		return t.device.lib.CreateObject(s, template)
+	})
+}
+
 func refuse(spec hsm.KeySpec) error {
 	if err := spec.Check(); err != nil {
 		return err
 	}
-	if spec.Type == hsm.Oct || spec.Exportable {
-		return fmt.Errorf("%w: a PKCS #11 token keeps no symmetric and no exportable keys", hsm.ErrSpec)
+	if spec.Exportable {
+		return fmt.Errorf("%w: a PKCS #11 token keeps no exportable keys", hsm.ErrSpec)
 	}
 	if spec.Curve == hsm.P256K {
 		return fmt.Errorf("%w: a PKCS #11 token keeps no keys on %s", hsm.ErrSpec, hsm.P256K)
@@ -332,7 +378,7 @@ func (t *Token) create(ctx context.Context, id hsm.KeyID, spec hsm.KeySpec, make
 	var k *key
 	ours := false // whether there was no such key when we began
 	err := t.device.do(ctx, func(s p11.SessionHandle, again bool) error {
-		there, err := t.device.list(s, p11.CKO_PRIVATE_KEY, id)
+		there, err := t.device.keys(s, id)
 		if err != nil {
 			return err
 		}
@@ -374,7 +420,7 @@ func (t *Token) create(ctx context.Context, id hsm.KeyID, spec hsm.KeySpec, make
 // destroy removes the objects under id, the private one first: without it the
 // key is gone.
 func (d *device) destroy(s p11.SessionHandle, id hsm.KeyID) error {
-	for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY} {
+	for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_SECRET_KEY, p11.CKO_PUBLIC_KEY} {
 		handles, err := d.list(s, class, id)
 		if err != nil {
 			return err

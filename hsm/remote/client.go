@@ -217,14 +217,18 @@ func (c *Client) Import(ctx context.Context, id hsm.KeyID, m *hsm.Material, expo
 	if err := refuse(spec); err != nil {
 		return nil, fmt.Errorf("import key %s: %w", id, err)
 	}
-	der, err := m.PKCS8()
+	encode, symmetric := m.PKCS8, byte(0)
+	if spec.Type == hsm.Oct {
+		encode, symmetric = m.Octets, 1
+	}
+	private, err := encode()
 	if err != nil {
 		return nil, fmt.Errorf("import key %s: %w", id, err)
 	}
-	defer clear(der)
+	defer clear(private)
 	var sent message
 	f, err := c.ask(ctx, opImport, id, makeWithin, func(m message) message {
-		sent = append(make(message, 0, len(m)+len(der)+2), m...).field(der) // does not grow: no copy stays behind
+		sent = append(append(make(message, 0, len(m)+len(private)+3), m...), symmetric).field(private) // does not grow: no copy stays behind
 		return sent
 	})
 	clear(sent)
@@ -275,6 +279,9 @@ func describedKey(id hsm.KeyID, f *fields) (*key, error) {
 	der := f.bytes()
 	if err := f.end(); err != nil {
 		return nil, err
+	}
+	if k.spec.Type == hsm.Oct && k.spec.Check() == nil && len(der) == 0 {
+		return k, nil
 	}
 	var err error
 	if k.public, err = x509.ParsePKIXPublicKey(der); err != nil {
@@ -385,14 +392,37 @@ func (k *key) operate(what string, op operation, fields func(message) message) (
 	return out, nil
 }
 
-// Seal implements hsm.Key: keys behind a connection are asymmetric.
-func (k *key) Seal(_, _ []byte) ([]byte, error) {
-	return nil, fmt.Errorf("seal with key %s: %w", k.id, hsm.ErrOperation)
+// Seal implements hsm.Key, for what fits into a message.
+func (k *key) Seal(plaintext, associated []byte) ([]byte, error) {
+	return k.authenticated("seal", opSeal, associated, plaintext)
 }
 
-// Open implements hsm.Key: keys behind a connection are asymmetric.
-func (k *key) Open(_, _ []byte) ([]byte, error) {
-	return nil, fmt.Errorf("open with key %s: %w", k.id, hsm.ErrOperation)
+// Open implements hsm.Key.
+func (k *key) Open(sealed, associated []byte) ([]byte, error) {
+	return k.authenticated("open", opOpen, associated, sealed)
+}
+
+func (k *key) authenticated(what string, op operation, associated, value []byte) ([]byte, error) {
+	if k.spec.Type != hsm.Oct || !fits(associated, value) {
+		return nil, fmt.Errorf("%s with key %s: %w: no oct key, or more than fits into a message", what, k.id, hsm.ErrOperation)
+	}
+	return k.operate(what, op, func(m message) message { return m.field(associated).field(value) })
+}
+
+// Encipher implements hsm.Key.
+func (k *key) Encipher(mode hsm.Mode, iv, plaintext []byte) ([]byte, error) {
+	if err := hsm.CheckEncipher(k.spec, mode, iv, plaintext); err != nil {
+		return nil, fmt.Errorf("encipher with key %s: %w", k.id, err)
+	}
+	return k.operate("encipher", opEncipher, func(m message) message { return append(m, byte(mode)).field(iv).field(plaintext) })
+}
+
+// Decipher implements hsm.Key.
+func (k *key) Decipher(mode hsm.Mode, iv, ciphertext []byte) ([]byte, error) {
+	if err := hsm.CheckDecipher(k.spec, mode, iv, ciphertext); err != nil {
+		return nil, fmt.Errorf("decipher with key %s: %w", k.id, err)
+	}
+	return k.operate("decipher", opDecipher, func(m message) message { return append(m, byte(mode)).field(iv).field(ciphertext) })
 }
 
 var _ hsm.Token = (*Client)(nil)

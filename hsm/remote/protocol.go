@@ -7,8 +7,8 @@
 // towards the token only. Every message is bounded, and what does not parse
 // ends the connection: the two ends are one program, so it is damage and not
 // disagreement. The connection is trusted; it is meant to be a socket pair that
-// nobody else can open. Symmetric and exportable keys are refused: hsm.Split
-// keeps them elsewhere.
+// nobody else can open. Exportable keys and keys on P-256K are refused:
+// hsm.Split keeps them elsewhere.
 //
 // A message is a length (4 bytes, big-endian) and that many bytes: the number
 // of the request (8 bytes), an operation or a status (1 byte), and fields. A
@@ -33,6 +33,7 @@ const (
 	maxMessage = 16 << 10 // an RSA-4096 key to import has 2.4 kB
 	maxText    = 500      // bytes of an error's text
 	headerSize = 9        // number and operation
+	smallParts = 512      // what a message has besides its largest fields
 )
 
 type operation byte
@@ -44,6 +45,10 @@ const (
 	opDelete
 	opSign
 	opDecrypt
+	opSeal
+	opOpen
+	opEncipher
+	opDecipher
 )
 
 // ErrProtocol is wrapped when the other end sent what is no message.
@@ -61,7 +66,7 @@ const (
 // status is statusFailed+1+index.
 func kinds() []error {
 	return []error{hsm.ErrExists, hsm.ErrNotFound, hsm.ErrNotExportable, hsm.ErrSpec, hsm.ErrMaterial, hsm.ErrOperation,
-		hsm.ErrUnavailable, hsm.ErrRefused, rsa.ErrDecryption}
+		hsm.ErrUnavailable, hsm.ErrRefused, rsa.ErrDecryption, hsm.ErrOpen}
 }
 
 func statusOf(err error) status {
@@ -127,7 +132,7 @@ func fits(b ...[]byte) bool {
 	for _, part := range b {
 		n += len(part)
 	}
-	return n <= maxMessage/2
+	return n <= maxMessage-smallParts
 }
 
 // send writes m whole. The caller keeps others from writing.

@@ -57,7 +57,7 @@ func TestAServedTokenIsAToken(t *testing.T) {
 func TestWhatTheProtocolHasNoMessageForIsRefused(t *testing.T) {
 	token := software(t, t.TempDir())
 	c := serve(t, token)
-	for _, spec := range []hsm.KeySpec{{Type: hsm.Oct, Bits: 256}, {Type: hsm.EC, Curve: hsm.P256, Exportable: true}} {
+	for _, spec := range []hsm.KeySpec{{Type: hsm.EC, Curve: hsm.P256K}, {Type: hsm.EC, Curve: hsm.P256, Exportable: true}} {
 		if _, err := c.Generate(t.Context(), hsm.NewKeyID(), spec); !errors.Is(err, hsm.ErrSpec) {
 			t.Errorf("%+v: got %v, want ErrSpec", spec, err)
 		}

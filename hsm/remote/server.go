@@ -109,8 +109,10 @@ func (s *server) parse(op operation, f *fields) (work, error) {
 			return describe(s.token.Generate(ctx, id, spec))
 		}
 	case opImport:
-		der := f.bytes()
-		w = func(ctx context.Context) (func(message) message, error) { return s.importKey(ctx, id, der) }
+		symmetric, bytes := f.byte() != 0, f.bytes()
+		w = func(ctx context.Context) (func(message) message, error) {
+			return s.importKey(ctx, id, symmetric, bytes)
+		}
 	case opKey:
 		w = func(ctx context.Context) (func(message) message, error) { return describe(s.token.Key(ctx, id)) }
 	case opDelete:
@@ -121,24 +123,52 @@ func (s *server) parse(op operation, f *fields) (work, error) {
 		if pss != 0 {
 			opts = &rsa.PSSOptions{Hash: hash, SaltLength: salt}
 		}
-		w = func(ctx context.Context) (func(message) message, error) { return s.sign(ctx, id, digest, opts) }
+		w = s.with(id, func(k hsm.Key) ([]byte, error) { return k.Sign(nil, digest, opts) })
 	case opDecrypt:
 		oaep, hash, mgf, label, ciphertext := f.byte(), f.hash(), f.hash(), f.bytes(), f.bytes()
 		var opts crypto.DecrypterOpts
 		if oaep != 0 {
 			opts = &rsa.OAEPOptions{Hash: hash, MGFHash: mgf, Label: label}
 		}
-		w = func(ctx context.Context) (func(message) message, error) { return s.decrypt(ctx, id, ciphertext, opts) }
+		w = s.with(id, func(k hsm.Key) ([]byte, error) { return k.Decrypt(nil, ciphertext, opts) })
+	case opSeal, opOpen:
+		associated, value := f.bytes(), f.bytes()
+		w = s.with(id, func(k hsm.Key) ([]byte, error) {
+			if op == opSeal {
+				return k.Seal(value, associated)
+			}
+			return k.Open(value, associated)
+		})
+	case opEncipher, opDecipher:
+		mode, iv, value := hsm.Mode(f.byte()), f.bytes(), f.bytes()
+		w = s.with(id, func(k hsm.Key) ([]byte, error) {
+			if op == opEncipher {
+				return k.Encipher(mode, iv, value)
+			}
+			return k.Decipher(mode, iv, value)
+		})
 	default:
 		return nil, fmt.Errorf("%w: operation %d", ErrProtocol, op)
 	}
 	return w, f.end()
 }
 
+// with is an operation of a key whose answer is its result.
+func (s *server) with(id hsm.KeyID, use func(hsm.Key) ([]byte, error)) work {
+	return func(ctx context.Context) (func(message) message, error) {
+		k, err := s.token.Key(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		out, err := use(k)
+		return func(m message) message { return m.field(out) }, err
+	}
+}
+
 // refuse keeps out what the protocol has no messages for.
 func refuse(spec hsm.KeySpec) error {
-	if spec.Type == hsm.Oct || spec.Exportable {
-		return fmt.Errorf("%w: a token behind a connection keeps no symmetric and no exportable keys", hsm.ErrSpec)
+	if spec.Exportable {
+		return fmt.Errorf("%w: a token behind a connection keeps no exportable keys", hsm.ErrSpec)
 	}
 	if spec.Curve == hsm.P256K {
 		return fmt.Errorf("%w: a token behind a connection keeps no keys on %s", hsm.ErrSpec, hsm.P256K)
@@ -146,9 +176,15 @@ func refuse(spec hsm.KeySpec) error {
 	return nil
 }
 
-func (s *server) importKey(ctx context.Context, id hsm.KeyID, der []byte) (func(message) message, error) {
-	m, err := hsm.FromPKCS8(der)
-	clear(der)
+func (s *server) importKey(ctx context.Context, id hsm.KeyID, symmetric bool, bytes []byte) (func(message) message, error) {
+	var m *hsm.Material
+	var err error
+	if symmetric {
+		m, err = hsm.FromPrivateKey(bytes)
+	} else {
+		m, err = hsm.FromPKCS8(bytes)
+	}
+	clear(bytes)
 	if err != nil {
 		return nil, err
 	}
@@ -165,27 +201,12 @@ func describe(k hsm.Key, err error) (func(message) message, error) {
 	if err := refuse(spec); err != nil {
 		return nil, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(k.Public())
-	if err != nil {
-		return nil, fmt.Errorf("public part of key %s: %w", k.ID(), err)
+	var public []byte
+	if spec.Type != hsm.Oct {
+		var err error
+		if public, err = x509.MarshalPKIXPublicKey(k.Public()); err != nil {
+			return nil, fmt.Errorf("public part of key %s: %w", k.ID(), err)
+		}
 	}
 	return func(m message) message { return m.spec(spec).field(public) }, nil
-}
-
-func (s *server) sign(ctx context.Context, id hsm.KeyID, digest []byte, opts crypto.SignerOpts) (func(message) message, error) {
-	k, err := s.token.Key(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	sig, err := k.Sign(nil, digest, opts)
-	return func(m message) message { return m.field(sig) }, err
-}
-
-func (s *server) decrypt(ctx context.Context, id hsm.KeyID, ciphertext []byte, opts crypto.DecrypterOpts) (func(message) message, error) {
-	k, err := s.token.Key(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	plaintext, err := k.Decrypt(nil, ciphertext, opts)
-	return func(m message) message { return m.field(plaintext) }, err
 }

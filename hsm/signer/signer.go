@@ -363,20 +363,41 @@ func (k *key) MarshalJSON() ([]byte, error) {
 
 // Sign implements hsm.Key.
 func (k *key) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	c, err := k.signer.client(context.Background())
-	if err != nil {
-		return nil, fmt.Errorf("sign with key %s: %w", k.ID(), err)
-	}
-	return remote.On(c, k.Key).Sign(rand, digest, opts)
+	return k.now("sign", func(now hsm.Key) ([]byte, error) { return now.Sign(rand, digest, opts) })
 }
 
 // Decrypt implements hsm.Key.
 func (k *key) Decrypt(rand io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
+	return k.now("decrypt", func(now hsm.Key) ([]byte, error) { return now.Decrypt(rand, ciphertext, opts) })
+}
+
+// Seal implements hsm.Key.
+func (k *key) Seal(plaintext, associated []byte) ([]byte, error) {
+	return k.now("seal", func(now hsm.Key) ([]byte, error) { return now.Seal(plaintext, associated) })
+}
+
+// Open implements hsm.Key.
+func (k *key) Open(sealed, associated []byte) ([]byte, error) {
+	return k.now("open", func(now hsm.Key) ([]byte, error) { return now.Open(sealed, associated) })
+}
+
+// Encipher implements hsm.Key.
+func (k *key) Encipher(mode hsm.Mode, iv, plaintext []byte) ([]byte, error) {
+	return k.now("encipher", func(now hsm.Key) ([]byte, error) { return now.Encipher(mode, iv, plaintext) })
+}
+
+// Decipher implements hsm.Key.
+func (k *key) Decipher(mode hsm.Mode, iv, ciphertext []byte) ([]byte, error) {
+	return k.now("decipher", func(now hsm.Key) ([]byte, error) { return now.Decipher(mode, iv, ciphertext) })
+}
+
+// now uses the key by way of the process that there is now.
+func (k *key) now(what string, use func(hsm.Key) ([]byte, error)) ([]byte, error) {
 	c, err := k.signer.client(context.Background())
 	if err != nil {
-		return nil, fmt.Errorf("decrypt with key %s: %w", k.ID(), err)
+		return nil, fmt.Errorf("%s with key %s: %w", what, k.ID(), err)
 	}
-	return remote.On(c, k.Key).Decrypt(rand, ciphertext, opts)
+	return use(remote.On(c, k.Key))
 }
 
 var _ hsm.Token = (*Signer)(nil)

@@ -320,17 +320,25 @@ func (s *Server) authorise(c *call, rt route.Route) error {
 	who := rbac.Principal{ObjectID: c.caller.ObjectID, Groups: c.caller.Groups}
 	c.checked = true
 	c.decision = s.policy.Check(who, string(rt.Action), true, scope)
-	if !c.decision.Allowed && publicOperations[rt.Name] {
+	if c.decision.Reason == rbac.ReasonNoneSeen && publicOperations[rt.Name] {
 		c.decision = s.policy.Check(who, actionKeys+"read", true, scope)
 	}
 	if c.decision.Allowed {
 		return nil
 	}
+	if c.decision.Reason == rbac.ReasonStale {
+		return &rest.Error{Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable", Header: http.Header{"Retry-After": {"1"}},
+			Message: "This replica of the vault does not know at the moment who may do what. Ask again."}
+	}
+	denied := "null"
+	if c.decision.DenyAssignmentID != "" {
+		denied = "'" + c.decision.DenyAssignmentID + "'"
+	}
 	return &rest.Error{Status: http.StatusForbidden, Code: "Forbidden", Inner: "ForbiddenByRbac",
 		Message: "Caller is not authorized to perform action on resource.\r\n" +
 			"If role assignments, deny assignments or role definitions were changed recently, please observe propagation time.\r\n" +
 			c.who() + "Action: '" + string(rt.Action) + "'\r\nResource: '" + scope + "'\r\n" +
-			"Assignment: (not found)\r\nDenyAssignmentId: null\r\nDecisionReason: '" + c.decision.Reason + "' \r\n" +
+			"Assignment: (not found)\r\nDenyAssignmentId: " + denied + "\r\nDecisionReason: '" + c.decision.Reason + "' \r\n" +
 			"Vault: " + s.cfg.Name + ";location=" + s.cfg.Location + "\r\n"}
 }
 

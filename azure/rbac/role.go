@@ -1,6 +1,6 @@
 package rbac
 
-import "strings"
+import "slices"
 
 // RoleDefinition is a set of permissions under a name. Patterns may hold "*",
 // which stands for any run of characters, slashes included.
@@ -13,67 +13,49 @@ type RoleDefinition struct {
 	Actions, NotActions []string
 	// DataActions and NotDataActions are the same for the data plane.
 	DataActions, NotDataActions []string
-	// ConditionalActions are actions that the role gives under its own
-	// Condition only. They are listed so that the definition is whole, and
-	// grant nothing as long as conditions are not evaluated.
-	ConditionalActions []string
-	Condition          string
+	// Condition restricts every permission of the role; one that cannot be
+	// parsed gives none.
+	Condition string
+	// AssignableScopes are where the role may be assigned, each with all below
+	// it; none means everywhere.
+	AssignableScopes []string
+	// Custom tells a tenant's own role from a built-in one.
+	Custom bool
 }
 
 // role is a definition with its patterns prepared.
 type role struct {
 	RoleDefinition
 	actions, notActions, dataActions, notDataActions []pattern
+	condition                                        *Condition
+	assignable                                       []string // folded
 }
 
 func compile(d RoleDefinition) *role {
-	return &role{RoleDefinition: d, actions: patterns(d.Actions), notActions: patterns(d.NotActions),
-		dataActions: patterns(d.DataActions), notDataActions: patterns(d.NotDataActions)}
+	r := &role{RoleDefinition: d, actions: patterns(d.Actions), notActions: patterns(d.NotActions),
+		dataActions: patterns(d.DataActions), notDataActions: patterns(d.NotDataActions), condition: compileCondition(d.Condition)}
+	for _, scope := range d.AssignableScopes {
+		r.assignable = append(r.assignable, foldScope(scope))
+	}
+	return r
 }
 
-func (r *role) allows(action string, data bool) bool {
+// holds reports whether the role contains the action, whatever its condition.
+func (r *role) holds(action string, data bool) bool {
 	if data {
 		return anyMatches(r.dataActions, action) && !anyMatches(r.notDataActions, action)
 	}
 	return anyMatches(r.actions, action) && !anyMatches(r.notActions, action)
 }
 
-// pattern is a lower-case action pattern cut at its stars.
-type pattern []string
-
-func patterns(ss []string) []pattern {
-	ps := make([]pattern, len(ss))
-	for i, s := range ss {
-		ps[i] = strings.Split(strings.ToLower(s), "*")
-	}
-	return ps
+// assignableAt reports whether an assignment at the folded scope is one that
+// the definition permits.
+func (r *role) assignableAt(scope string) bool {
+	return len(r.assignable) == 0 || slices.ContainsFunc(r.assignable, func(s string) bool { return covers(s, scope) })
 }
 
-func anyMatches(ps []pattern, action string) bool {
-	for _, p := range ps {
-		if p.matches(action) {
-			return true
-		}
-	}
-	return false
-}
-
-// matches places the pieces between the stars from left to right; the first
-// is anchored at the start, the last at the end.
-func (p pattern) matches(s string) bool {
-	if len(p) == 1 {
-		return s == p[0]
-	}
-	s, ok := strings.CutPrefix(s, p[0])
-	if !ok {
-		return false
-	}
-	for _, piece := range p[1 : len(p)-1] {
-		i := strings.Index(s, piece)
-		if i < 0 {
-			return false
-		}
-		s = s[i+len(piece):]
-	}
-	return strings.HasSuffix(s, p[len(p)-1])
+// AssignableAt reports whether the role may be assigned at a scope.
+func (d RoleDefinition) AssignableAt(scope string) bool {
+	scope = foldScope(scope)
+	return len(d.AssignableScopes) == 0 || slices.ContainsFunc(d.AssignableScopes, func(s string) bool { return covers(foldScope(s), scope) })
 }

@@ -50,6 +50,9 @@ type Config struct {
 	// VolumeKeyFD is the file descriptor from which the volume's key is read
 	// once; 0 means that there is none (VERDANT_VOLUME_KEY_FD).
 	VolumeKeyFD int
+	// SecretsDir is where the pod's keys and bundles are mounted as files; empty
+	// means that they stay in the vault (SECRETS_STORE_DIR).
+	SecretsDir string
 	// HTTPSProxy, HTTPProxy and NoProxy say how https URLs and the database,
 	// and plain http URLs, are reached where the network is not the pod's own
 	// (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
@@ -100,7 +103,8 @@ func configFromEnv(getenv func(string) string) (Config, error) {
 		AuthorityHost: getenv("AZURE_AUTHORITY_HOST"), TokenIssuers: List(getenv("AZURE_TOKEN_ISSUERS")),
 		CertFile: getenv("SSL_CERT_FILE"), VaultURL: getenv("KEYVAULT_URL"),
 		MySQL:    MySQL{Host: getenv("MYSQL_HOST"), Database: getenv("MYSQL_DATABASE"), User: getenv("MYSQL_USER")},
-		StateDir: getenv("VERDANT_STATE_DIR"), HTTPSProxy: getenv("HTTPS_PROXY"), HTTPProxy: getenv("HTTP_PROXY"), NoProxy: getenv("NO_PROXY"),
+		StateDir: getenv("VERDANT_STATE_DIR"), SecretsDir: getenv("SECRETS_STORE_DIR"),
+		HTTPSProxy: getenv("HTTPS_PROXY"), HTTPProxy: getenv("HTTP_PROXY"), NoProxy: getenv("NO_PROXY"),
 	}
 	var err error
 	if cfg.MySQL.Port, err = intEnv(getenv, "MYSQL_PORT"); err != nil {
@@ -181,13 +185,14 @@ func (p *Platform) TLSConfig() *tls.Config {
 func (p *Platform) Proxy(u *url.URL) (*url.URL, error) { return p.proxy(u) }
 
 // clientOptions are the options of every SDK client: our transport, no
-// telemetry of the pod's environment, the SDK's own retries, which honour
-// Retry-After.
+// telemetry of the pod's environment, and our repeating of requests instead of
+// the SDK's.
 func (p *Platform) clientOptions() policy.ClientOptions {
 	return policy.ClientOptions{
-		Transport: p.http,
-		Telemetry: policy.TelemetryOptions{Disabled: true},
-		Retry:     policy.RetryOptions{MaxRetries: 3, RetryDelay: 200 * time.Millisecond, MaxRetryDelay: 5 * time.Second},
+		Transport:       p.http,
+		Telemetry:       policy.TelemetryOptions{Disabled: true},
+		Retry:           policy.RetryOptions{MaxRetries: -1},
+		PerCallPolicies: []policy.Policy{retryPolicy{p.now}},
 	}
 }
 

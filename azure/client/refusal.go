@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -22,6 +23,9 @@ type Refusal struct {
 	Code, Inner string
 	// Message is the service's text for people.
 	Message string
+	// RetryAfter is how long the service asks to be left alone; 0 if it does
+	// not say.
+	RetryAfter time.Duration
 
 	cause error
 }
@@ -58,6 +62,7 @@ func AsRefusal(err error) error {
 		} `json:"error"`
 	}
 	if re.RawResponse != nil {
+		out.RetryAfter = retryAfter(re.RawResponse, time.Now())
 		if raw, err := runtime.Payload(re.RawResponse); err == nil && json.Unmarshal(raw, &body) == nil {
 			out.Message, out.Inner = body.Error.Message, body.Error.Inner.Code
 			if out.Code == "" {
@@ -71,12 +76,15 @@ func AsRefusal(err error) error {
 	return out
 }
 
+// identityFailed is the Code of a Refusal by the identity endpoint.
+const identityFailed = "AuthenticationFailed"
+
 // identityError shortens azidentity's error, which prints the response of the
 // identity endpoint.
 func identityError(err error) error {
 	var failed *azidentity.AuthenticationFailedError
 	if errors.As(err, &failed) && failed.RawResponse != nil {
-		return &Refusal{Status: failed.RawResponse.StatusCode, Code: "AuthenticationFailed",
+		return &Refusal{Status: failed.RawResponse.StatusCode, Code: identityFailed,
 			Message: "the managed identity endpoint gave no token", cause: err}
 	}
 	return err

@@ -6,25 +6,25 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/big"
 	"net/http"
 	"net/url"
-	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/keyvault/azcertificates"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 )
 
-// Vault is one key vault as seen by the pod. It is safe for concurrent use
-// and caches nothing but connections and tokens; a Signer caches its public
-// part.
+// Vault is one key vault as seen by the pod. It is safe for concurrent use. It
+// keeps connections, tokens and public parts, and no secret.
 type Vault struct {
 	url     string
+	now     func() time.Time
+	public  publicCache
 	keys    *azkeys.Client
 	secrets *azsecrets.Client
 	certs   *azcertificates.Client
@@ -47,7 +47,7 @@ func (p *Platform) Vault(rawURL string) (*Vault, error) {
 	if v := p.vaults[base]; v != nil {
 		return v, nil
 	}
-	v := &Vault{url: base}
+	v := &Vault{url: base, now: p.now}
 	if v.keys, err = azkeys.NewClient(base, p.cred, &azkeys.ClientOptions{ClientOptions: p.clientOptions()}); err != nil {
 		return nil, fmt.Errorf("vault %s: %w", base, err)
 	}
@@ -95,75 +95,24 @@ func (v *Vault) Certificate(ctx context.Context, name string) (cert *x509.Certif
 	if err != nil {
 		return nil, "", fmt.Errorf("certificate %s: %w", name, AsRefusal(err))
 	}
-	if cert, err = x509.ParseCertificate(r.CER); err != nil {
-		return nil, "", fmt.Errorf("certificate %s: the vault sent no DER certificate: %w", name, err)
-	}
-	if r.KID != nil {
-		keyID = *r.KID
-	}
-	return cert, keyID, nil
+	return readCertificate(name, r.CertificateBundle)
 }
 
 // Signer returns a signer whose key stays in the vault, with the certificate
 // of the same name. A name that only names a key has a nil certificate. The
-// signer is pinned to the version found now, so that certificate and
-// signature match across a rollover; ask again to follow one.
+// signer is pinned to one version, the current one as of at most five minutes
+// ago, so that certificate and signature match across a rollover; ask again to
+// follow one.
 func (v *Vault) Signer(ctx context.Context, name string) (*Signer, *x509.Certificate, error) {
-	cert, keyID, err := v.Certificate(ctx, name)
-	if errors.Is(err, ErrNotFound) {
-		s, err := v.keySigner(ctx, name)
-		return s, nil, err
-	}
+	part, err := v.publicPart(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := newSigner(v.keys, name, versionOf(keyID), cert.PublicKey)
+	s, err := newSigner(v.keys, name, part.version, part.key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("certificate %s: %w", name, err)
+		return nil, nil, fmt.Errorf("certificate or key %s: %w", name, err)
 	}
-	return s, cert, nil
-}
-
-// keySigner makes a signer for a key without a certificate.
-func (v *Vault) keySigner(ctx context.Context, name string) (*Signer, error) {
-	r, err := v.keys.GetKey(ctx, name, "", nil)
-	if isStatus(err, http.StatusNotFound) {
-		return nil, fmt.Errorf("certificate or key %s: %w", name, ErrNotFound)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", name, AsRefusal(err))
-	}
-	public, err := publicKey(r.Key)
-	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", name, err)
-	}
-	return newSigner(v.keys, name, r.Key.KID.Version(), public)
-}
-
-// TLSCertificate returns a client or server certificate for crypto/tls whose
-// key stays in the vault.
-func (v *Vault) TLSCertificate(ctx context.Context, name string) (*tls.Certificate, error) {
-	s, cert, err := v.Signer(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	if cert == nil {
-		return nil, fmt.Errorf("certificate %s: the vault holds a key of that name, but no certificate", name)
-	}
-	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: s, Leaf: cert}, nil
-}
-
-// versionOf cuts the version out of https://<vault>/keys/<name>/<version>.
-func versionOf(keyID string) string {
-	u, err := url.Parse(keyID)
-	if err != nil {
-		return ""
-	}
-	parts := strings.Split(strings.Trim(u.Path, "/"), "/")
-	if len(parts) != 3 || parts[0] != "keys" {
-		return ""
-	}
-	return parts[2]
+	return s, part.cert, nil
 }
 
 func publicKey(jwk *azkeys.JSONWebKey) (crypto.PublicKey, error) {

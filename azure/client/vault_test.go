@@ -10,8 +10,10 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +23,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"software.sslmate.com/src/go-pkcs12"
 )
 
 var raw64 = base64.RawURLEncoding
@@ -33,8 +38,15 @@ type vaultDouble struct {
 	certs   map[string][]byte
 	secrets map[string]string
 	denied  map[string]bool
-	busy    atomic.Int64 // how many requests are still answered 429
-	signed  atomic.Int64
+	// version is every object's; exportable says what certificates' policies
+	// say, and bundles are the secrets behind them.
+	version    string
+	exportable bool
+	bundles    map[string]string
+	asked      atomic.Int64
+	away       atomic.Bool
+	busy       atomic.Int64 // how many requests are still answered 429
+	signed     atomic.Int64
 }
 
 func (v *vaultDouble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -52,20 +64,28 @@ func (v *vaultDouble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(http.StatusTooManyRequests, "Throttled", "")
 		return
 	}
+	if v.away.Load() {
+		fail(http.StatusBadRequest, "Away", "")
+		return
+	}
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	kind, name := parts[0], parts[1]
 	if v.denied[name] {
 		fail(http.StatusForbidden, "Forbidden", "ForbiddenByRbac")
 		return
 	}
-	id := "https://kv.vault.azure.net/" + kind + "/" + name + "/v1"
+	id := "https://kv.vault.azure.net/" + kind + "/" + name + "/" + v.version
 	w.Header().Set("Content-Type", "application/json")
 	switch {
 	case kind == "secrets" && v.secrets[name] != "":
 		_ = json.NewEncoder(w).Encode(map[string]any{"id": id, "value": v.secrets[name]})
 	case kind == "certificates" && v.certs[name] != nil:
-		_ = json.NewEncoder(w).Encode(map[string]any{"id": id, "kid": "https://kv.vault.azure.net/keys/" + name + "/v1", "cer": base64.StdEncoding.EncodeToString(v.certs[name])})
-	case kind == "keys" && v.signers[name] != nil && len(parts) == 4 && parts[2] == "v1" && parts[3] == "sign":
+		v.asked.Add(1)
+		_ = json.NewEncoder(w).Encode(map[string]any{"id": id, "kid": "https://kv.vault.azure.net/keys/" + name + "/" + v.version, "sid": "https://kv.vault.azure.net/secrets/" + name + "/" + v.version,
+			"cer": base64.StdEncoding.EncodeToString(v.certs[name]), "policy": map[string]any{"key_props": map[string]any{"exportable": v.exportable}}})
+	case kind == "secrets" && v.bundles[name] != "" && len(parts) == 3 && parts[2] == v.version:
+		_ = json.NewEncoder(w).Encode(map[string]any{"id": id, "value": v.bundles[name], "managed": true})
+	case kind == "keys" && v.signers[name] != nil && len(parts) == 4 && parts[2] == v.version && parts[3] == "sign":
 		v.sign(w, r, v.signers[name])
 	case kind == "keys" && v.signers[name] != nil && r.Method == http.MethodGet:
 		_ = json.NewEncoder(w).Encode(map[string]any{"key": jwkOf(id, v.signers[name].Public())})
@@ -113,7 +133,7 @@ func (v *vaultDouble) sign(w http.ResponseWriter, r *http.Request, s crypto.Sign
 func newVault(t *testing.T) (*vaultDouble, *Vault) {
 	t.Helper()
 	w := newWorld(t)
-	d := &vaultDouble{w: w, signers: map[string]crypto.Signer{}, certs: map[string][]byte{}, secrets: map[string]string{}, denied: map[string]bool{}}
+	d := &vaultDouble{w: w, version: "v1", bundles: map[string]string{}, signers: map[string]crypto.Signer{}, certs: map[string][]byte{}, secrets: map[string]string{}, denied: map[string]bool{}}
 	for name, curve := range map[string]elliptic.Curve{"p256": elliptic.P256(), "p384": elliptic.P384(), "bare": elliptic.P256(), "tls-key-store": elliptic.P256()} {
 		k, err := ecdsa.GenerateKey(curve, rand.Reader)
 		if err != nil {
@@ -233,7 +253,7 @@ func TestAClientCertificateWhoseKeyStaysInTheVaultAuthenticates(t *testing.T) {
 	d.w.serve("gateway.localhost", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.TLS.PeerCertificates[0].Subject.CommonName)
 	}), tls.RequireAndVerifyClientCert)
-	cert, err := v.TLSCertificate(t.Context(), "tls-key-store")
+	cert, err := v.TLSKey("tls-key-store").Certificate(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,33 +272,88 @@ func TestAClientCertificateWhoseKeyStaysInTheVaultAuthenticates(t *testing.T) {
 	if _, err := p.HTTPClient().Get("https://gateway.localhost/"); err == nil {
 		t.Error("without a certificate: got an answer")
 	}
-	if _, err := v.TLSCertificate(t.Context(), "bare"); err == nil {
+	if _, err := v.TLSKey("bare").Certificate(t.Context()); err == nil {
 		t.Error("a key without a certificate: got one")
 	}
 }
 
-func TestAPropertyIsTheSecretThatSpringWouldRead(t *testing.T) {
-	d, v := newVault(t)
-	d.secrets["dgc-trustanchor-certificatealias"] = "trustanchor"
-	got, ok, err := v.Properties().Get(t.Context(), "dgc.trustanchor.certificateAlias")
-	if err != nil || !ok || got != "trustanchor" {
-		t.Errorf("got %q, %v, %v", got, ok, err)
+func TestAPublicPartIsKnownForAWhile(t *testing.T) {
+	d, _ := newVault(t)
+	now := time.Unix(1_800_000_000, 0)
+	v, err := d.w.platform(WithClock(func() time.Time { return now })).Vault("")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, ok, err := v.Properties().Get(t.Context(), "dgc.none"); ok || err != nil {
-		t.Errorf("absent: got %v, %v", ok, err)
-	}
-	d.denied["dgc-none"] = true
-	if _, _, err := v.Properties().Get(t.Context(), "dgc.none"); err == nil {
-		t.Error("refused: got no error")
-	}
-	for _, bad := range []string{"", "a/b", "a b", strings.Repeat("a", 128)} {
-		if _, err := SecretName(bad); err == nil {
-			t.Errorf("SecretName(%q): got no error", bad)
+	signer := func() (*Signer, error) { s, _, err := v.Signer(t.Context(), "p256"); return s, err }
+	version := func(want string, asked int64) {
+		t.Helper()
+		if s, err := signer(); err != nil || s.Version() != want || d.asked.Load() != asked {
+			t.Fatalf("got %v, %v after %d questions; want version %s after %d", s, err, d.asked.Load(), want, asked)
 		}
 	}
-	if got := PropertyName("spring-datasource-url"); got != "spring.datasource.url" {
-		t.Errorf("got %q", got)
+	version("v1", 1)
+	version("v1", 1)
+	d.version = "v2"
+	version("v1", 1)
+	now = now.Add(publicAge)
+	version("v2", 2)
+	// The vault is away: what is known serves, but not for ever.
+	d.away.Store(true)
+	now = now.Add(publicAge)
+	version("v2", 2)
+	now = now.Add(publicStale)
+	if _, err := signer(); err == nil {
+		t.Error("an hour without the vault: got a signer")
 	}
+	// A refusal ends it at once.
+	d.away.Store(false)
+	version("v2", 3)
+	d.denied["p256"] = true
+	now = now.Add(publicAge)
+	if _, err := signer(); err == nil {
+		t.Error("refused: got a signer")
+	}
+	// Absence is not remembered.
+	if _, _, err := v.Signer(t.Context(), "later"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	d.signers["later"] = d.signers["p256"]
+	if _, _, err := v.Signer(t.Context(), "later"); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheChainComesFromASecretThatHoldsNoKey(t *testing.T) {
+	d, _ := newVault(t)
+	now := time.Unix(1_800_000_000, 0)
+	v, err := d.w.platform(WithClock(func() time.Time { return now })).Vault("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pemOf := func(raw []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}))
+	}
+	key := v.TLSKey("tls-key-store")
+	length := func(name string, want int) {
+		t.Helper()
+		c, err := key.Certificate(t.Context())
+		if err != nil || len(c.Certificate) != want {
+			t.Errorf("%s: got %v, %v, want %d certificates", name, c, err, want)
+		}
+	}
+	length("a secret that may not be read", 1)
+	d.version, now = "v2", now.Add(publicAge)
+	d.bundles["tls-key-store"] = pemOf(d.certs["tls-key-store"]) + pemOf(d.w.ca.Raw)
+	length("PEM with the issuer", 2)
+	trust, err := pkcs12.Modern.EncodeTrustStore([]*x509.Certificate{d.w.ca}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.version, now = "v3", now.Add(publicAge)
+	d.bundles["tls-key-store"] = base64.StdEncoding.EncodeToString(trust)
+	length("PKCS #12 with the issuer", 2)
+	d.version, now, d.exportable = "v4", now.Add(publicAge), true
+	length("a secret with the private key", 1)
 }
 
 func TestEveryURLGoesThroughItsProxyButTheExceptions(t *testing.T) {

@@ -9,8 +9,9 @@
 // was known without the gateway saying so is refused and the old list stays.
 //
 // It refuses a gateway whose certificate is not of the configured trust
-// store, and entries, rules and uploads that do not verify. The key of the TLS
-// client certificate and the upload key stay in the vault.
+// store, and entries, rules and uploads that do not verify. Where the key of the
+// TLS client certificate and the upload key are is the pod's KeyStore's affair:
+// by default they stay in the vault.
 //
 // The interface is that of dgc-gateway 1.3; the role is dgc-lib's.
 package connector

@@ -24,39 +24,51 @@ type Options struct {
 	Gateway string
 	// Upload asks for the upload key too.
 	Upload bool
-	Log    *slog.Logger
+	// Properties holds at least PropertyNames(Upload).
+	Properties *client.Properties
+	Log        *slog.Logger
 }
 
-// Open makes the connector of a pod from what its vault holds: the TLS client
-// certificate (property dgc.gateway.connector.tlskeystore.alias names it), the
-// trust store for the gateway's own certificate, the trust anchor, and the
-// upload certificate if asked for. The last good list is kept in the pod's
-// volume if it has one.
+// The connector's properties.
+const (
+	anchorPassword = "dgc.gateway.connector.trustanchor.password"
+	anchorAlias    = "dgc.gateway.connector.trustanchor.alias"
+	storePassword  = "dgc.gateway.connector.tlstruststore.password"
+	tlsAlias       = "dgc.gateway.connector.tlskeystore.alias"
+	uploadAlias    = "dgc.gateway.connector.uploadkeystore.alias"
+)
+
+// PropertyNames lists the properties that Open reads.
+func PropertyNames(upload bool) []string {
+	names := []string{anchorPassword, anchorAlias, storePassword, tlsAlias}
+	if upload {
+		names = append(names, uploadAlias)
+	}
+	return names
+}
+
+// Open makes the connector of a pod from its properties and its key store: the
+// TLS client certificate (tlskeystore.alias names it), the trust store for the
+// gateway's own certificate, the trust anchor, and the upload certificate if
+// asked for. The last good list is kept in the pod's volume if it has one.
 func Open(ctx context.Context, p *client.Platform, o Options) (*Connector, error) {
-	vault, err := p.Vault("")
+	keys, err := p.KeyStore()
 	if err != nil {
 		return nil, err
 	}
-	anchor, err := trustAnchor(ctx, vault)
+	anchor, err := trustAnchor(ctx, keys, o.Properties)
 	if err != nil {
 		return nil, err
 	}
-	httpClient, err := gatewayClient(ctx, p, vault)
+	httpClient, err := gatewayClient(ctx, p, keys, o.Properties)
 	if err != nil {
 		return nil, err
 	}
 	deps := Deps{HTTP: httpClient, Anchor: anchor, Log: o.Log}
 	if o.Upload {
-		name, err := property(ctx, vault, "dgc.gateway.connector.uploadkeystore.alias", "upload-key-store")
-		if err != nil {
-			return nil, err
-		}
-		key, cert, err := vault.Signer(ctx, name)
+		key, cert, err := keys.Signer(ctx, o.Properties.GetOr(uploadAlias, "upload-key-store"))
 		if err != nil {
 			return nil, fmt.Errorf("upload certificate: %w", err)
-		}
-		if cert == nil {
-			return nil, fmt.Errorf("upload certificate %s: the vault holds only a key of that name", name)
 		}
 		deps.Uploader = &trustlist.CMSSigner{Certificate: cert, Key: key, Now: time.Now}
 	}
@@ -69,30 +81,14 @@ func Open(ctx context.Context, p *client.Platform, o Options) (*Connector, error
 	return New(Config{Gateway: o.Gateway}, deps)
 }
 
-// property reads a property of the vault; absent means fallback.
-func property(ctx context.Context, v *client.Vault, name, fallback string) (string, error) {
-	value, ok, err := v.Properties().Get(ctx, name)
-	if err != nil {
-		return "", err
-	}
-	if !ok {
-		return fallback, nil
-	}
-	return value, nil
-}
-
-// gatewayClient makes the HTTP client whose certificate's key stays in the
-// vault. It trusts the certificates of tls-trust-store-content and no others.
-func gatewayClient(ctx context.Context, p *client.Platform, v *client.Vault) (*http.Client, error) {
-	name, err := property(ctx, v, "dgc.gateway.connector.tlskeystore.alias", "tls-key-store")
-	if err != nil {
-		return nil, err
-	}
-	cert, err := v.TLSCertificate(ctx, name)
+// gatewayClient makes the HTTP client with the country's certificate. It trusts
+// the certificates of tls-trust-store-content and no others.
+func gatewayClient(ctx context.Context, p *client.Platform, keys client.KeyStore, props *client.Properties) (*http.Client, error) {
+	certificate, err := keys.ClientCertificate(ctx, props.GetOr(tlsAlias, "tls-key-store"))
 	if err != nil {
 		return nil, fmt.Errorf("TLS client certificate: %w", err)
 	}
-	roots, err := trustStore(ctx, v, "tls-trust-store-content", "dgc.gateway.connector.tlstruststore.password")
+	roots, err := trustStore(ctx, keys, "tls-trust-store-content", storePassword, props)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +101,7 @@ func gatewayClient(ctx context.Context, p *client.Platform, v *client.Vault) (*h
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			Proxy:               func(r *http.Request) (*url.URL, error) { return p.Proxy(r.URL) },
-			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, Certificates: []tls.Certificate{*cert}},
+			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, GetClientCertificate: certificate},
 			ForceAttemptHTTP2:   true,
 			TLSHandshakeTimeout: 30 * time.Second,
 			IdleConnTimeout:     90 * time.Second,
@@ -115,18 +111,15 @@ func gatewayClient(ctx context.Context, p *client.Platform, v *client.Vault) (*h
 
 // trustAnchor reads the EU's trust anchor. If the store holds several
 // certificates, the alias must be the common name of one.
-func trustAnchor(ctx context.Context, v *client.Vault) (*x509.Certificate, error) {
-	certs, err := trustStore(ctx, v, "trustanchor-content", "dgc.gateway.connector.trustanchor.password")
+func trustAnchor(ctx context.Context, keys client.KeyStore, props *client.Properties) (*x509.Certificate, error) {
+	certs, err := trustStore(ctx, keys, "trustanchor-content", anchorPassword, props)
 	if err != nil {
 		return nil, err
 	}
 	if len(certs) == 1 {
 		return certs[0], nil
 	}
-	alias, err := property(ctx, v, "dgc.gateway.connector.trustanchor.alias", "")
-	if err != nil {
-		return nil, err
-	}
+	alias := props.GetOr(anchorAlias, "")
 	for _, c := range certs {
 		if alias != "" && c.Subject.CommonName == alias {
 			return c, nil
@@ -137,15 +130,12 @@ func trustAnchor(ctx context.Context, v *client.Vault) (*x509.Certificate, error
 
 // trustStore reads a PKCS #12 trust store (RFC 7292), base64 in a secret,
 // opened with the password in another.
-func trustStore(ctx context.Context, v *client.Vault, secret, passwordProperty string) ([]*x509.Certificate, error) {
-	content, err := v.Secret(ctx, secret)
+func trustStore(ctx context.Context, keys client.KeyStore, secret, passwordProperty string, props *client.Properties) ([]*x509.Certificate, error) {
+	content, err := keys.Secret(ctx, secret)
 	if err != nil {
 		return nil, err
 	}
-	password, err := property(ctx, v, passwordProperty, "")
-	if err != nil {
-		return nil, err
-	}
+	password := props.GetOr(passwordProperty, "")
 	der, err := base64.StdEncoding.DecodeString(content)
 	if err != nil {
 		return nil, fmt.Errorf("secret %s is not base64", secret)

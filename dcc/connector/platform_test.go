@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -122,7 +123,11 @@ func TestThePodsConnectorIsMadeOfWhatTheVaultHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := func() (*Connector, error) {
-		return Open(t.Context(), p, Options{Gateway: gateway.URL, Upload: true})
+		props, err := p.Properties(t.Context(), slog.New(slog.DiscardHandler), PropertyNames(true)...)
+		if err != nil {
+			return nil, err
+		}
+		return Open(t.Context(), p, Options{Gateway: gateway.URL, Upload: true, Properties: props})
 	}
 	con, err := open()
 	if err != nil {

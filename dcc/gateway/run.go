@@ -13,8 +13,8 @@ import (
 )
 
 // Run serves the gateway in a pod as its environment describes it, until ctx
-// ends: the trust anchor's certificate and key in the region's vault under the
-// name that the secret dgc-trustanchor-certificatealias holds, the database
+// ends: the trust anchor's certificate and key in the pod's key store under the
+// name that the property dgc.trustAnchor.certificateAlias holds, the database
 // dgc, the ingress's address in INGRESS_SOURCE and, in the loopback driver, its
 // proof in INGRESS_SECRET, member states to onboard under ONBOARDING_DIR.
 func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
@@ -28,7 +28,11 @@ func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		return err
 	}
 	return podserve.Run(ctx, getenv("LISTEN_ADDR"), func(ctx context.Context) (podserve.Service, error) {
-		s, err := open(ctx, cfg, p, Deps{Log: log})
+		props, err := p.Properties(ctx, log, anchorAlias)
+		if err != nil {
+			return podserve.Service{}, err
+		}
+		s, err := open(ctx, cfg, p, props, Deps{Log: log})
 		if err != nil {
 			return podserve.Service{}, err
 		}
@@ -36,24 +40,21 @@ func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		if err != nil {
 			return podserve.Service{}, errors.Join(err, s.store.db.Close())
 		}
-		return podserve.Service{Handler: handler, Background: lifecycle.Task{Name: "forget tombstones", Run: s.Run}, Close: s.store.db.Close}, nil
+		return podserve.Service{Handler: handler, Close: s.store.db.Close,
+			Background: []lifecycle.Task{{Name: "forget tombstones", Run: s.Run}, {Name: "refresh properties", Run: props.Run}}}, nil
 	}, func() { log.Info("gateway is ready") })
 }
 
-// open reaches vault and database and makes the server.
-func open(ctx context.Context, cfg Config, p *client.Platform, deps Deps) (*Server, error) {
-	vault, err := p.Vault("")
+// anchorAlias is the property that names the trust anchor's certificate.
+const anchorAlias = "dgc.trustAnchor.certificateAlias"
+
+// open reaches key store and database and makes the server.
+func open(ctx context.Context, cfg Config, p *client.Platform, props *client.Properties, deps Deps) (*Server, error) {
+	keys, err := p.KeyStore()
 	if err != nil {
 		return nil, err
 	}
-	alias, ok, err := vault.Properties().Get(ctx, "dgc.trustanchor.certificatealias")
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		alias = "trustanchor"
-	}
-	signer, cert, err := vault.Signer(ctx, alias)
+	signer, cert, err := keys.Signer(ctx, props.GetOr(anchorAlias, "trustanchor"))
 	if err != nil {
 		return nil, fmt.Errorf("trust anchor: %w", err)
 	}

@@ -17,8 +17,8 @@ import (
 // until ctx ends: ISSUANCE_ROLE, COUNTRY, ISSUANCE_AUDIENCE, ISSUANCE_CALLERS,
 // ISSUANCE_FRONTEND_ISSUING ("true" turns issuing by hash on),
 // DGC_GATEWAY_ENDPOINT (empty: nothing is published), and for the private role
-// the document signer in the vault under the name that the secret
-// issuance-certalias holds.
+// the document signer in the pod's key store under the name that the property
+// issuance.certAlias holds.
 func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
 	p, err := client.FromEnv(getenv)
 	if err != nil {
@@ -28,7 +28,16 @@ func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	cfg := Config{Role: Role(getenv("ISSUANCE_ROLE")), Country: getenv("COUNTRY"), Callers: client.List(getenv("ISSUANCE_CALLERS")),
 		FrontendIssuing: getenv("ISSUANCE_FRONTEND_ISSUING") == "true"}
 	return podserve.Run(ctx, getenv("LISTEN_ADDR"), func(ctx context.Context) (podserve.Service, error) {
-		s, err := open(ctx, cfg, p, Deps{Log: log}, getenv)
+		background := []lifecycle.Task{}
+		var props *client.Properties
+		if cfg.Role == Private { // the public role has no key and reads no vault
+			var err error
+			if props, err = p.Properties(ctx, log, append(connector.PropertyNames(true), signerAlias)...); err != nil {
+				return podserve.Service{}, err
+			}
+			background = append(background, lifecycle.Task{Name: "refresh properties", Run: props.Run})
+		}
+		s, err := open(ctx, cfg, p, props, Deps{Log: log}, getenv)
 		if err != nil {
 			return podserve.Service{}, err
 		}
@@ -36,32 +45,30 @@ func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		if err != nil {
 			return podserve.Service{}, errors.Join(err, s.store.db.Close())
 		}
-		return podserve.Service{Handler: handler, Background: lifecycle.Task{Name: "publish document signer", Run: s.Run}, Close: s.store.db.Close}, nil
+		return podserve.Service{Handler: handler, Close: s.store.db.Close,
+			Background: append(background, lifecycle.Task{Name: "publish document signer", Run: s.Run})}, nil
 	}, func() { log.Info("issuance service is ready", "role", string(cfg.Role)) })
 }
 
-// open reaches what the role needs and makes the server.
-func open(ctx context.Context, cfg Config, p *client.Platform, deps Deps, getenv func(string) string) (*Server, error) {
+// signerAlias is the property that names the document signer's certificate.
+const signerAlias = "issuance.certAlias"
+
+// open reaches what the role needs and makes the server. props is nil for the
+// public role.
+func open(ctx context.Context, cfg Config, p *client.Platform, props *client.Properties, deps Deps, getenv func(string) string) (*Server, error) {
 	if cfg.Role == Private {
-		vault, err := p.Vault("")
+		keys, err := p.KeyStore()
 		if err != nil {
 			return nil, err
 		}
-		alias, ok, err := vault.Properties().Get(ctx, "issuance.certalias")
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			alias = "dsc-key-store"
-		}
-		signer, cert, err := vault.Signer(ctx, alias)
+		signer, cert, err := keys.Signer(ctx, props.GetOr(signerAlias, "dsc-key-store"))
 		if err != nil {
 			return nil, fmt.Errorf("document signer: %w", err)
 		}
 		deps.Signer, deps.DSC = signer, cert
 		deps.Tokens = p.TokenVerifier(getenv("ISSUANCE_AUDIENCE"))
 		if gateway := getenv("DGC_GATEWAY_ENDPOINT"); gateway != "" {
-			con, err := connector.Open(ctx, p, connector.Options{Gateway: gateway, Upload: true, Log: deps.Log})
+			con, err := connector.Open(ctx, p, connector.Options{Gateway: gateway, Upload: true, Properties: props, Log: deps.Log})
 			if err != nil {
 				return nil, fmt.Errorf("gateway connector: %w", err)
 			}

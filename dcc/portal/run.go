@@ -20,14 +20,14 @@ const Audience = "api://dgca-issuance-web"
 // Run serves the portal in a pod as its environment describes it, until ctx
 // ends: PORTAL_URL, PORTAL_AUTHORITY, PORTAL_CLIENT_ID, PORTAL_ROLE (default
 // Certificate.Issuer), PORTAL_ISSUER, ISSUANCE_SERVICE_URL, ISSUANCE_AUDIENCE,
-// COUNTRY, and the client secret in the vault under
+// COUNTRY, and the client secret in the pod's key store under
 // msal-authentication-client-secret.
 func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
 	p, err := client.FromEnv(getenv)
 	if err != nil {
 		return err
 	}
-	vault, err := p.Vault("")
+	keys, err := p.KeyStore()
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		Issuance: getenv("ISSUANCE_SERVICE_URL"), IssuanceAudience: getenv("ISSUANCE_AUDIENCE"), Country: getenv("COUNTRY"),
 	}
 	s, err := New(cfg, Deps{Tokens: p, IDTokens: p.TokenVerifier(cfg.ClientID), AccessTokens: p.TokenVerifier(Audience),
-		Secret: func(ctx context.Context) (string, error) { return vault.Secret(ctx, clientSecretName) },
+		Secret: func(ctx context.Context) (string, error) { return keys.Secret(ctx, clientSecretName) },
 		HTTP:   p.HTTPClient(), Log: log})
 	if err != nil {
 		return err

@@ -22,7 +22,11 @@ func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	}
 	log := p.Logger(stdout)
 	return podserve.Run(ctx, getenv("LISTEN_ADDR"), func(ctx context.Context) (podserve.Service, error) {
-		s, err := open(ctx, p, getenv("DGC_GATEWAY_ENDPOINT"), Deps{Log: log})
+		props, err := p.Properties(ctx, log, connector.PropertyNames(false)...)
+		if err != nil {
+			return podserve.Service{}, err
+		}
+		s, err := open(ctx, p, connector.Options{Gateway: getenv("DGC_GATEWAY_ENDPOINT"), Properties: props, Log: log}, Deps{Log: log})
 		if err != nil {
 			return podserve.Service{}, err
 		}
@@ -30,12 +34,13 @@ func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		if err != nil {
 			return podserve.Service{}, errors.Join(err, s.store.db.Close())
 		}
-		return podserve.Service{Handler: handler, Background: lifecycle.Task{Name: "follow the trust list", Run: s.Run}, Close: s.store.db.Close}, nil
+		return podserve.Service{Handler: handler, Close: s.store.db.Close,
+			Background: []lifecycle.Task{{Name: "follow the trust list", Run: s.Run}, {Name: "refresh properties", Run: props.Run}}}, nil
 	}, func() { log.Info("verifier service is ready") })
 }
 
-func open(ctx context.Context, p *client.Platform, gateway string, deps Deps) (*Server, error) {
-	con, err := connector.Open(ctx, p, connector.Options{Gateway: gateway, Log: deps.Log})
+func open(ctx context.Context, p *client.Platform, o connector.Options, deps Deps) (*Server, error) {
+	con, err := connector.Open(ctx, p, o)
 	if err != nil {
 		return nil, fmt.Errorf("gateway connector: %w", err)
 	}

@@ -26,7 +26,7 @@ const (
 type Service struct {
 	Handler http.Handler
 	// Background is the service's own work beside answering.
-	Background lifecycle.Task
+	Background []lifecycle.Task
 	// Close gives up what the service holds, after everything has ended.
 	Close func() error
 }
@@ -46,9 +46,8 @@ func Run(ctx context.Context, addr string, open func(context.Context) (Service, 
 		return errors.Join(err, ln.Close())
 	}
 	ready()
-	err = lifecycle.Run(ctx, grace,
-		lifecycle.Task{Name: "serve", Run: func(ctx context.Context) error { return httpserve.Run(ctx, ln, nil, s.Handler) }},
-		s.Background)
+	serve := lifecycle.Task{Name: "serve", Run: func(ctx context.Context) error { return httpserve.Run(ctx, ln, nil, s.Handler) }}
+	err = lifecycle.Run(ctx, grace, append(s.Background, serve)...)
 	_ = s.Close() // nothing that was acknowledged waits for it
 	return err
 }

@@ -20,7 +20,7 @@ func TestAServiceIsOpenedServedAndClosed(t *testing.T) {
 		steps = append(steps, "open")
 		return Service{
 			Handler:    http.NotFoundHandler(),
-			Background: lifecycle.Task{Name: "work", Run: func(ctx context.Context) error { <-ctx.Done(); return nil }},
+			Background: []lifecycle.Task{{Name: "work", Run: func(ctx context.Context) error { <-ctx.Done(); return nil }}},
 			Close:      func() error { steps = append(steps, "close"); return nil },
 		}, nil
 	}

@@ -10,8 +10,8 @@
 //   - Chained: every record's HMAC covers its predecessor's, so a record that
 //     was changed, removed, moved or put in between is found, and the first
 //     break is named by segment file and sequence number.
-//   - Crash safe: a write that was interrupted leaves a torn tail, which Open
-//     cuts off. Damage anywhere before the tail is an error, never repaired.
+//   - Crash safe: a write that was interrupted leaves a torn tail (a block that
+//     ends early or has sectors of zeros), which Open cuts off. Damage anywhere before the tail is an error, never repaired.
 //   - Full disk: the append is refused, the partial write is taken back, and
 //     what is there stays readable. Appends work again when there is room.
 //
@@ -40,9 +40,22 @@ import (
 // MaxRecord is the largest record in bytes.
 const MaxRecord = 16 << 20
 
-// maxBatch is where a group of appends stops growing; it bounds the memory and
-// the latency of one commit.
-const maxBatch = 4 << 20
+const (
+	// maxBatch is where a group of appends stops growing; it bounds the memory
+	// and the latency of one commit.
+	maxBatch = 4 << 20
+	// maxBlock is more than any block has.
+	maxBlock = 2*MaxRecord + 4<<10
+	// reserve is how much longer the newest segment is made at a time: writes
+	// into bytes that are there already cost the disk half as much as those
+	// that change the file's size.
+	reserve = 256 << 10
+	// maxSpare bounds a buffer that is kept for the next group.
+	maxSpare = 1 << 20
+)
+
+// zeros fill the reserve.
+var zeros [64 << 10]byte
 
 // DefaultSegmentBytes is where a segment file ends by default.
 const DefaultSegmentBytes = 16 << 20
@@ -97,15 +110,18 @@ type Journal struct {
 	limit   int64
 	release func() error
 
-	// io is held by the goroutine that writes; it guards active.
-	io     sync.Mutex
-	active *os.File
+	// io is held by the goroutine that writes; it guards what follows.
+	io       sync.Mutex
+	active   *os.File
+	reserved int64 // how long the active file is
+	chain    *linker
 
 	// mu guards everything below. It is taken after io, never before.
 	mu       sync.Mutex
 	segments []*segment // ascending; the last one is active
 	head     Head
 	pending  *batch        // open for joining; nil if none
+	spare    []byte        // for the next batch
 	grew     chan struct{} // closed and replaced at every commit
 	stopped  error         // sticky refusal of appends
 	closed   bool
@@ -116,13 +132,14 @@ type Journal struct {
 	write func(*os.File, []byte, int64) (int, error)
 }
 
-// batch is a group of records that share one write and one fsync.
+// batch is a group of records that share one write and one fsync. Its block
+// belongs to the journal again when done is closed.
 type batch struct {
-	records [][]byte
-	bytes   int
-	done    chan struct{}
-	first   uint64
-	err     error
+	block []byte
+	count int
+	done  chan struct{}
+	first uint64
+	err   error
 }
 
 // Open opens the journal in dir, making it if it is not there. It cuts off a
@@ -137,8 +154,9 @@ func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 		return nil, fmt.Errorf("open journal %s: %w", dir, err)
 	}
 	j := &Journal{dir: dir, keys: deriveKeys(o.Key), limit: o.SegmentBytes, release: release, grew: make(chan struct{}),
-		sync:  (*os.File).Sync,
+		sync:  syncData,
 		write: (*os.File).WriteAt}
+	j.chain = j.keys.linker()
 	if j.limit <= 0 {
 		j.limit = DefaultSegmentBytes
 	}
@@ -192,7 +210,7 @@ func (j *Journal) load(ctx context.Context) error {
 		_ = f.Close()
 		return err
 	}
-	j.active, j.head = f, head
+	j.active, j.reserved, j.head = f, size, head
 	return nil
 }
 
@@ -216,6 +234,8 @@ func segmentNames(dir string) ([]string, error) {
 // They are durable when it returns nil. All of them are kept or, on an error,
 // none is acknowledged; after a storage failure an unacknowledged record may
 // still turn up when the journal is opened again.
+//
+// The records are copied before Append waits; they stay the caller's.
 //
 // ctx is looked at before the append starts and not after: giving up on a
 // write that may have happened would help nobody.
@@ -258,13 +278,15 @@ func (j *Journal) join(records [][]byte, size int) (b *batch, offset int, leader
 	case j.stopped != nil:
 		return nil, 0, false, j.stopped
 	}
-	if b = j.pending; b == nil || b.bytes+size > maxBatch {
-		b = &batch{done: make(chan struct{})}
-		j.pending, leader = b, true
+	if b = j.pending; b == nil || len(b.block)+size > maxBatch {
+		b = &batch{block: newBlock(j.spare), done: make(chan struct{})}
+		j.spare, j.pending, leader = nil, b, true
 	}
-	offset = len(b.records)
-	b.records = append(b.records, records...)
-	b.bytes += size
+	offset = b.count
+	for _, r := range records {
+		b.block = addRecord(b.block, r)
+	}
+	b.count += len(records)
 	return b, offset, leader, nil
 }
 
@@ -299,7 +321,7 @@ func (j *Journal) commit(b *batch) {
 		}
 		seg = j.segments[len(j.segments)-1]
 	}
-	block, next, err := seg.seal(j.keys, head, b.records)
+	block, next, err := seg.seal(j.chain, head, b.block, b.count)
 	if err != nil {
 		b.err = err
 		return
@@ -307,12 +329,15 @@ func (j *Journal) commit(b *batch) {
 	if b.err = j.persist(block, seg.size); b.err != nil {
 		return
 	}
-	b.first = head.Seq + 1
+	b.first, b.block = head.Seq+1, nil
 
 	j.mu.Lock()
 	seg.mark(head.Seq+1, seg.size)
 	seg.size += int64(len(block))
 	j.head = next
+	if cap(block) <= maxSpare {
+		j.spare = block
+	}
 	close(j.grew)
 	j.grew = make(chan struct{})
 	j.mu.Unlock()
@@ -323,16 +348,48 @@ func (j *Journal) commit(b *batch) {
 // the same place; an fsync that did not go through stops the journal, because
 // the kernel may drop the pages and report success the next time.
 func (j *Journal) persist(block []byte, offset int64) error {
+	end := offset + int64(len(block))
+	if end > j.reserved {
+		j.enlarge(end)
+	}
 	if _, err := j.write(j.active, block, offset); err != nil {
 		if terr := j.active.Truncate(offset); terr != nil {
 			return j.stop(errors.Join(err, terr))
 		}
+		j.reserved = offset
 		return err
 	}
+	j.reserved = max(j.reserved, end)
 	if err := j.sync(j.active); err != nil {
 		return j.stop(err)
 	}
 	return nil
+}
+
+// enlarge fills the file with zeros from offset to a multiple of reserve. Where
+// there is no room for that, there may still be some for the block.
+func (j *Journal) enlarge(offset int64) {
+	for end := (offset/reserve + 1) * reserve; offset < end; {
+		n, err := j.active.WriteAt(zeros[:min(end-offset, int64(len(zeros)))], offset)
+		if err != nil {
+			return
+		}
+		offset += int64(n)
+		j.reserved = offset
+	}
+}
+
+// trim takes the reserve off the active file, for good.
+func (j *Journal) trim() error {
+	size := j.segments[len(j.segments)-1].size
+	if j.reserved == size {
+		return nil
+	}
+	if err := j.active.Truncate(size); err != nil {
+		return err
+	}
+	j.reserved = size
+	return j.sync(j.active)
 }
 
 func (j *Journal) stop(cause error) error {
@@ -345,6 +402,11 @@ func (j *Journal) stop(cause error) error {
 // rotate starts a new segment after the current head. The caller holds io, or
 // is Open.
 func (j *Journal) rotate() error {
+	if j.active != nil { // Only the newest segment may end in zeros.
+		if err := j.trim(); err != nil {
+			return fmt.Errorf("finish segment: %w", err)
+		}
+	}
 	j.mu.Lock()
 	head := j.head
 	j.mu.Unlock()
@@ -374,7 +436,7 @@ func (j *Journal) rotate() error {
 	if j.active != nil {
 		_ = j.active.Close() // everything in it was fsynced
 	}
-	j.active = f
+	j.active, j.reserved = f, headerSize
 	j.mu.Lock()
 	j.segments = append(j.segments, s)
 	j.mu.Unlock()
@@ -511,5 +573,9 @@ func (j *Journal) Close() error {
 	j.closed = true
 	close(j.grew)
 	j.grew = make(chan struct{})
-	return errors.Join(j.active.Close(), j.release())
+	var err error
+	if j.stopped == nil { // else what is on disk is for Open to find out
+		err = j.trim()
+	}
+	return errors.Join(err, j.active.Close(), j.release())
 }

@@ -120,7 +120,7 @@ func TestConcurrentAppendsShareFsyncs(t *testing.T) {
 		j.mu.Lock()
 		n := 0
 		if j.pending != nil {
-			n = len(j.pending.records)
+			n = j.pending.count
 		}
 		j.mu.Unlock()
 		if n == 2*len(seen) {
@@ -263,8 +263,9 @@ func TestATornTailIsCutOffAtEveryLength(t *testing.T) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if c, err := Check(t.Context(), dir, testKey); err != nil || c.First != 1 || c.Head.Seq != 3 || c.Torn != int64(len(content))-size {
-			t.Fatalf("%s: Check: got %+v, %v, want 3 records and %d torn bytes", what, c, err, int64(len(content))-size)
+		torn := int64(len(bytes.TrimRight(content[size:], "\x00")))
+		if c, err := Check(t.Context(), dir, testKey); err != nil || c.First != 1 || c.Head.Seq != 3 || c.Torn != torn {
+			t.Fatalf("%s: Check: got %+v, %v, want 3 records and %d torn bytes", what, c, err, torn)
 		}
 		j, err := Open(t.Context(), dir, Options{Key: testKey})
 		if err != nil {
@@ -287,6 +288,73 @@ func TestATornTailIsCutOffAtEveryLength(t *testing.T) {
 	}
 	check("a tail of zeros", append(bytes.Clone(whole[:size]), make([]byte, 4096)...))
 	check("a block whose end was never written", append(bytes.Clone(whole[:len(whole)-20]), make([]byte, 20)...))
+}
+
+// A machine that loses power in the middle of a write has some sectors of it on
+// disk and others not, in any order.
+func TestAnyLossOfSectorsOfTheLastWriteIsATornTail(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	appendN(t, j, 3)
+	size := j.Size()
+	if _, err := j.Append(t.Context(), make([]byte, 2000)); err != nil {
+		t.Fatal(err)
+	}
+	end := j.Size()
+	path := filepath.Join(dir, "00000000000000000001.journal")
+	whole, err := os.ReadFile(path) // with its reserve
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(whole) != reserve || size/sectorSize != 0 || end/sectorSize != 4 {
+		t.Fatalf("got a file of %d bytes, the last block from %d to %d", len(whole), size, end)
+	}
+	_ = j.Close()
+	for lost := 1; lost < 1<<5; lost++ {
+		content := bytes.Clone(whole)
+		for sector := range 5 {
+			if lost>>sector&1 != 0 {
+				clear(content[max(int64(sector)*sectorSize, size) : (sector+1)*sectorSize])
+			}
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := openAndVerify(t.Context(), dir); err != nil {
+			t.Errorf("lost sectors %05b: %v", lost, err)
+		}
+		if c, err := Check(t.Context(), dir, testKey); err != nil || c.Head.Seq != 3 {
+			t.Errorf("lost sectors %05b: got record %d, %v; want 3 records", lost, c.Head.Seq, err)
+		}
+	}
+}
+
+func TestASectorLostBeforeTheLastWriteIsABreak(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	for range 3 {
+		if _, err := j.Append(t.Context(), make([]byte, 2000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end := j.Size()
+	path := filepath.Join(dir, "00000000000000000001.journal")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = j.Close()
+	for sector := int64(1); sector < (end-2000)/sectorSize; sector++ {
+		content := bytes.Clone(whole)
+		clear(content[sector*sectorSize : (sector+1)*sectorSize])
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var broken *BreakError
+		if err := openAndVerify(t.Context(), dir); !errors.As(err, &broken) {
+			t.Errorf("sector %d: got %v, want a break", sector, err)
+		}
+	}
 }
 
 func TestASegmentThatWasRemovedMovedOrCutIsNamed(t *testing.T) {

@@ -65,12 +65,13 @@ func (j *Journal) read(ctx context.Context, spans []span, head Head, from uint64
 	var at Head // what the last span ended with
 	known := false
 	var buf []byte
+	l := j.keys.linker()
 	for _, sp := range spans {
 		if known && (sp.first != at.Seq+1 || sp.chain != at.Chain) {
 			return sp.broken(at.Seq+1, "the segment before it ends at record %d and this one does not continue it", at.Seq)
 		}
 		var err error
-		at, err = j.readSpan(ctx, sp, from, &buf, fn)
+		at, err = j.readSpan(ctx, sp, from, l, &buf, fn)
 		known = err == nil
 		if errors.Is(err, os.ErrNotExist) && j.dropped(sp.segment) {
 			continue // since the reading began: as if it had begun later
@@ -96,7 +97,7 @@ func (j *Journal) dropped(s *segment) bool {
 	return !slices.Contains(j.segments, s)
 }
 
-func (j *Journal) readSpan(ctx context.Context, sp span, from uint64, buf *[]byte, fn func(uint64, []byte) error) (Head, error) {
+func (j *Journal) readSpan(ctx context.Context, sp span, from uint64, l *linker, buf *[]byte, fn func(uint64, []byte) error) (Head, error) {
 	f, err := os.Open(sp.path)
 	if err != nil {
 		return Head{}, err
@@ -127,7 +128,7 @@ func (j *Journal) readSpan(ctx context.Context, sp span, from uint64, buf *[]byt
 			seq, offset, known = last+1, b.end(), false
 			continue
 		}
-		chain, err = sp.open(f, b, j.keys, buf, func(seq uint64, record []byte) error {
+		chain, err = sp.open(f, b, l, buf, func(seq uint64, record []byte) error {
 			if seq < from {
 				return nil
 			}
@@ -148,7 +149,8 @@ type Checked struct {
 	First uint64 // the oldest record
 	Head  Head   // the newest record and its chain value
 	// Torn is how many bytes of an unfinished write follow the newest record:
-	// what a crash leaves behind, and what Open would cut off.
+	// what a crash leaves behind, and what Open would cut off. The zeros that a
+	// segment is made longer by are not among them.
 	Torn int64
 }
 
@@ -197,7 +199,10 @@ func Check(ctx context.Context, dir string, key [32]byte) (c Checked, err error)
 		if whole < size && i < len(names)-1 {
 			return c, s.broken(head.Seq+1, "the file is cut short")
 		}
-		c.Head, c.Torn = head, size-whole
+		c.Head = head
+		if c.Torn, err = s.written(whole, size); err != nil {
+			return c, err
+		}
 	}
 	return c, nil
 }

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -12,10 +11,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -28,10 +29,14 @@ import (
 //	plain    = (length:u32 record)*count
 //
 // chain is the chain value before the first record of the segment or block.
-// Header and block heads carry a CRC so that a flipped bit is told from a
-// write that stopped half way: only an incomplete block is a torn tail. The
-// block head (without its CRC) is the block's associated data, so the
+// The block head (without its CRC) is the block's associated data, so the
 // ciphertext fits one place in one segment only.
+//
+// The newest segment's file is longer than what was written: zeros follow, so
+// that most writes change no file size. A write that stopped half way is told
+// from a change by what only it leaves: a file that ends inside the block, or
+// a part of the block as large as a disk sector holds that is still zero,
+// with nothing written behind the block. Header and block heads carry a CRC.
 const (
 	segmentMagic  = "VJRNL\x00\x01\n"
 	segmentSuffix = ".journal"
@@ -40,6 +45,8 @@ const (
 	tagSize       = 16
 	// markEvery is how far apart the active segment's index entries are.
 	markEvery = 64 << 10
+	// sectorSize is the smallest piece that a disk writes whole.
+	sectorSize = 512
 )
 
 var errShort = errors.New("segment shorter than its header")
@@ -62,15 +69,22 @@ func derive(secret [32]byte, salt []byte, purpose string) [32]byte {
 	return [32]byte(k)
 }
 
+// linker computes chain values, one after the other.
+type linker struct {
+	mac hash.Hash
+	buf [40]byte // what the record's bytes follow, and the result
+}
+
+func (k keys) linker() *linker { return &linker{mac: hmac.New(sha256.New, k.chain[:])} }
+
 // link is the chain value after a record.
-func (k keys) link(prev [32]byte, seq uint64, record []byte) [32]byte {
-	h := hmac.New(sha256.New, k.chain[:])
-	var n [8]byte
-	binary.BigEndian.PutUint64(n[:], seq)
-	h.Write(prev[:])
-	h.Write(n[:])
-	h.Write(record)
-	return [32]byte(h.Sum(nil))
+func (l *linker) link(prev [32]byte, seq uint64, record []byte) [32]byte {
+	copy(l.buf[:32], prev[:])
+	binary.BigEndian.PutUint64(l.buf[32:], seq)
+	l.mac.Reset()
+	l.mac.Write(l.buf[:])
+	l.mac.Write(record)
+	return [32]byte(l.mac.Sum(l.buf[:0]))
 }
 
 // mark says that the block starting with record seq is at offset.
@@ -177,31 +191,34 @@ func openSegment(path string, k keys) (*segment, error) {
 	return s, nil
 }
 
-// seal makes the block for records after head, and the head after them.
-func (s *segment) seal(k keys, head Head, records [][]byte) ([]byte, Head, error) {
-	size := 0
-	for _, r := range records {
-		size += 4 + len(r)
-	}
-	out := make([]byte, blockHead, blockHead+size+tagSize)
-	binary.BigEndian.PutUint32(out[0:], uint32(size+tagSize))
-	binary.BigEndian.PutUint32(out[4:], uint32(len(records)))
-	binary.BigEndian.PutUint64(out[8:], head.Seq+1)
-	if _, err := rand.Read(out[16:28]); err != nil {
+// newBlock is an empty block: room for its head, to which addRecord adds.
+func newBlock(buf []byte) []byte { return append(buf[:0], make([]byte, blockHead)...) }
+
+func addRecord(b, record []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(record))), record...)
+}
+
+// seal finishes, in place, a block of count records that come after head, and
+// returns it with the head after them.
+func (s *segment) seal(l *linker, head Head, b []byte, count int) ([]byte, Head, error) {
+	plain := b[blockHead:]
+	binary.BigEndian.PutUint32(b[0:], uint32(len(plain)+tagSize))
+	binary.BigEndian.PutUint32(b[4:], uint32(count))
+	binary.BigEndian.PutUint64(b[8:], head.Seq+1)
+	if _, err := rand.Read(b[16:28]); err != nil {
 		return nil, Head{}, err
 	}
-	copy(out[28:60], head.Chain[:])
-	binary.BigEndian.PutUint32(out[60:], crc32.ChecksumIEEE(out[:60]))
-	next := head
-	plain := out[blockHead:]
-	for _, r := range records {
-		plain = binary.BigEndian.AppendUint32(plain, uint32(len(r)))
-		plain = append(plain, r...)
-		next.Seq++
-		next.Chain = k.link(next.Chain, next.Seq, r)
+	copy(b[28:60], head.Chain[:])
+	binary.BigEndian.PutUint32(b[60:], crc32.ChecksumIEEE(b[:60]))
+	for rest := plain; len(rest) > 0; {
+		n := 4 + int(binary.BigEndian.Uint32(rest))
+		head.Seq++
+		head.Chain = l.link(head.Chain, head.Seq, rest[4:n])
+		rest = rest[n:]
 	}
-	sealed := s.aead.Seal(plain[:0], out[16:28], plain, out[:60])
-	return out[:blockHead+len(sealed)], next, nil
+	b = slices.Grow(b, tagSize)
+	sealed := s.aead.Seal(b[blockHead:blockHead], b[16:28], b[blockHead:], b[:60])
+	return b[:blockHead+len(sealed)], head, nil
 }
 
 // mark remembers where a block starts, if the last mark is far enough back.
@@ -241,8 +258,8 @@ func (s *segment) next(r io.ReaderAt, offset, end int64, seq uint64) (block, err
 	b := block{offset: offset, sealed: int64(binary.BigEndian.Uint32(h[0:])), count: int(binary.BigEndian.Uint32(h[4:])),
 		first: binary.BigEndian.Uint64(h[8:]), nonce: [12]byte(h[16:28]), chain: [32]byte(h[28:60]), aad: [60]byte(h[:60])}
 	if binary.BigEndian.Uint32(h[60:]) != crc32.ChecksumIEEE(h[:60]) {
-		if s.zeroUntil(r, offset, end) {
-			return block{}, errTorn // the size reached the disk, the bytes did not
+		if unwritten(h[:], offset) && s.nothingAfter(r, offset, end, seq) {
+			return block{}, errTorn
 		}
 		return block{}, s.broken(seq, "the block head at offset %d is damaged", offset)
 	}
@@ -261,8 +278,9 @@ func (s *segment) next(r io.ReaderAt, offset, end int64, seq uint64) (block, err
 func (b block) end() int64 { return b.offset + blockHead + b.sealed }
 
 // open decrypts b into buf, checks the chain and calls fn for its records. It
-// returns the chain value after the block. The records alias buf.
-func (s *segment) open(r io.ReaderAt, b block, k keys, buf *[]byte, fn func(seq uint64, record []byte) error) ([32]byte, error) {
+// returns the chain value after the block. The records alias buf. The error is
+// errTorn where the block has a part that was never written.
+func (s *segment) open(r io.ReaderAt, b block, l *linker, buf *[]byte, fn func(seq uint64, record []byte) error) ([32]byte, error) {
 	if int64(cap(*buf)) < b.sealed {
 		*buf = make([]byte, b.sealed)
 	}
@@ -270,10 +288,10 @@ func (s *segment) open(r io.ReaderAt, b block, k keys, buf *[]byte, fn func(seq 
 	if _, err := r.ReadAt(sealed, b.offset+blockHead); err != nil {
 		return b.chain, fmt.Errorf("read segment %s at %d: %w", s.name(), b.offset, err)
 	}
-	untouched := allZero(sealed[len(sealed)-tagSize:])
+	torn := unwritten(sealed, b.offset+blockHead) || allZero(sealed[len(sealed)-tagSize:])
 	plain, err := s.aead.Open(sealed[:0], b.nonce[:], sealed, b.aad[:])
-	if err != nil && untouched {
-		return b.chain, errTorn // a tag of zeros: these bytes were never written
+	if err != nil && torn {
+		return b.chain, errTorn
 	}
 	if err != nil {
 		return b.chain, s.broken(b.first, "the block at offset %d was changed", b.offset)
@@ -285,7 +303,7 @@ func (s *segment) open(r io.ReaderAt, b block, k keys, buf *[]byte, fn func(seq 
 		}
 		n := int(binary.BigEndian.Uint32(plain))
 		seq, record := b.first+uint64(i), plain[4:4+n]
-		chain = k.link(chain, seq, record)
+		chain = l.link(chain, seq, record)
 		if fn != nil {
 			if err := fn(seq, record); err != nil {
 				return chain, err
@@ -294,6 +312,36 @@ func (s *segment) open(r io.ReaderAt, b block, k keys, buf *[]byte, fn func(seq 
 		plain = plain[4+n:]
 	}
 	return chain, nil
+}
+
+// unwritten reports whether b, which lies at offset of its file, holds a
+// sector, or the part of one at b's ends, of nothing but zeros.
+func unwritten(b []byte, offset int64) bool {
+	for len(b) > 0 {
+		n := min(sectorSize-int(offset%sectorSize), len(b))
+		if allZero(b[:n]) {
+			return true
+		}
+		b, offset = b[n:], offset+int64(n)
+	}
+	return false
+}
+
+// nothingAfter reports whether record seq, whose block head would be at offset,
+// can be one that was never acknowledged: no whole block head of a later record
+// is behind it, and nothing at all where one block cannot reach.
+func (s *segment) nothingAfter(r io.ReaderAt, offset, end int64, seq uint64) bool {
+	b := make([]byte, min(end-offset, maxBlock))
+	if _, err := r.ReadAt(b, offset); err != nil {
+		return false
+	}
+	for h := b; len(h) >= blockHead; h = h[1:] {
+		if h[60]|h[61]|h[62]|h[63] != 0 && binary.BigEndian.Uint64(h[8:]) >= seq &&
+			binary.BigEndian.Uint32(h[60:]) == crc32.ChecksumIEEE(h[:60]) {
+			return false
+		}
+	}
+	return s.zeroUntil(r, offset+int64(len(b)), end)
 }
 
 func (s *segment) zeroUntil(r io.ReaderAt, offset, end int64) bool {
@@ -308,7 +356,44 @@ func (s *segment) zeroUntil(r io.ReaderAt, offset, end int64) bool {
 	return true
 }
 
-func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+// written is how many bytes from offset on, up to the last that is not zero,
+// the file has.
+func (s *segment) written(offset, end int64) (int64, error) {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	b := make([]byte, 64<<10)
+	for end > offset {
+		n := min(int64(len(b)), end-offset)
+		if _, err := f.ReadAt(b[:n], end-n); err != nil {
+			return 0, fmt.Errorf("read segment %s at %d: %w", s.name(), end-n, err)
+		}
+		for ; n > 0 && b[n-1] == 0; n-- {
+			end--
+		}
+		if n > 0 {
+			break
+		}
+	}
+	return end - offset, nil
+}
+
+func allZero(b []byte) bool {
+	for len(b) >= 8 {
+		if binary.NativeEndian.Uint64(b) != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
 
 // recover scans the newest segment, checks every record of it and returns the
 // head and the size up to the last whole block.
@@ -320,6 +405,7 @@ func (s *segment) recover(ctx context.Context, k keys) (Head, int64, error) {
 	defer f.Close()
 	head, offset := Head{Seq: s.first - 1, Chain: s.chain}, int64(headerSize)
 	var buf []byte
+	l := k.linker()
 	for {
 		if err := ctx.Err(); err != nil {
 			return Head{}, 0, err
@@ -334,8 +420,8 @@ func (s *segment) recover(ctx context.Context, k keys) (Head, int64, error) {
 		if b.chain != head.Chain {
 			return Head{}, 0, s.broken(b.first, "the chain does not continue from the record before")
 		}
-		chain, err := s.open(f, b, k, &buf, nil)
-		if errors.Is(err, errTorn) && b.end() == s.size {
+		chain, err := s.open(f, b, l, &buf, nil)
+		if errors.Is(err, errTorn) && s.zeroUntil(f, b.end(), s.size) {
 			break
 		}
 		if errors.Is(err, errTorn) {

@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,14 +47,21 @@ func TestTheClientsOwnLiveTestsPass(t *testing.T) {
 	}
 	dir := t.TempDir()
 	buildSuites(t, dir)
+	inNamespace(t, inside+"="+dir)
+}
+
+// inNamespace runs the test again, with the variables set, in network and mount
+// namespaces of its own.
+func inNamespace(t *testing.T, env ...string) {
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	top, _, _ := strings.Cut(t.Name(), "/")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, exe, "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), inside+"="+dir)
+	cmd := exec.CommandContext(ctx, exe, "-test.run=^"+top+"$", "-test.v")
+	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
@@ -106,14 +114,7 @@ func goTool(t *testing.T, args ...string) string {
 // runSuites is what happens in the namespace.
 func runSuites(t *testing.T, dir string) {
 	loopbackUp(t)
-	hosts := filepath.Join(dir, "hosts")
-	text := "127.0.0.1 localhost " + vaultHost + " " + hsmHost + " " + loginHost + " " + attestationHost + "\n"
-	if err := os.WriteFile(hosts, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount(hosts, "/etc/hosts", "", unix.MS_BIND, "")); err != nil {
-		t.Fatal(err)
-	}
+	resolve(t, dir, vaultHost, hsmHost, loginHost, attestationHost)
 	roots := startPlatform(t, dir)
 	env := append(os.Environ(),
 		"AZURE_RECORD_MODE=live",
@@ -213,18 +214,34 @@ func exclusions(t *testing.T) map[string]string {
 	return out
 }
 
-func loopbackUp(t *testing.T) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+// resolve makes the names loopback's in this mount namespace.
+func resolve(t *testing.T, dir string, names ...string) {
+	hosts := filepath.Join(dir, "hosts")
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost "+strings.Join(names, " ")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount(hosts, "/etc/hosts", "", unix.MS_BIND, "")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// loopbackUp brings the one interface of this namespace up, with the addresses
+// besides its own.
+func loopbackUp(t *testing.T, addresses ...string) {
+	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq("lo")
-	if err != nil {
-		t.Fatal(err)
+	for _, address := range addresses {
+		addr, err := netlink.ParseAddr(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.AddrAdd(lo, addr); err != nil {
+			t.Fatal(err)
+		}
 	}
-	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
+	if err := netlink.LinkSetUp(lo); err != nil {
 		t.Fatal(err)
 	}
 	if all, err := net.Interfaces(); err != nil || len(all) != 1 {

@@ -15,13 +15,16 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,40 +72,58 @@ func startPlatform(t *testing.T, dir string) (roots string) {
 		t.Fatal(err)
 	}
 	p := &platform{t: t, signer: key}
-	cert, roots := p.certificate(dir)
-	hosts := map[string]http.Handler{
-		vaultHost: p.vault(dir, keyvault.Config{Name: "kv1", ResourceID: group + "vaults/kv1", Suffix: vaultZone + ":" + port}),
-		hsmHost:   p.vault(dir, keyvault.Config{Name: "hsm1", ResourceID: group + "managedHSMs/hsm1", ManagedHSM: true, Suffix: hsmZone + ":" + port}),
-		loginHost: p.login(), attestationHost: p.attestation(),
+	const attestation = "https://" + attestationHost + ":" + port
+	vault := keyvault.Config{Name: "kv1", ResourceID: group + "vaults/kv1", Suffix: vaultZone + ":" + port}
+	managed := keyvault.Config{Name: "hsm1", ResourceID: group + "managedHSMs/hsm1", ManagedHSM: true, Suffix: hsmZone + ":" + port}
+	for _, cfg := range []*keyvault.Config{&vault, &managed} {
+		cfg.TenantID, cfg.Authority = tenant, "https://"+loginHost+":"+port+"/"+tenant
 	}
+	verifier := func(cfg keyvault.Config) *rest.Verifier {
+		return &rest.Verifier{Issuers: []string{issuer}, Audiences: []string{"https://" + cfg.Suffix}, Keys: p, Now: time.Now}
+	}
+	roots = p.serveHosts(dir, port, map[string]http.Handler{
+		vaultHost: p.vault(dir, vault, verifier(vault), principal), hsmHost: p.vault(dir, managed, verifier(managed), principal),
+		loginHost: p.login(), attestationHost: p.attestation(attestation),
+	})
+	p.servePlain("127.0.0.1:"+identityPort, p.identity())
+	return roots
+}
+
+// serveHosts serves each host name on loopback, over TLS and as if by a
+// private endpoint, and returns the file with the CA.
+func (p *platform) serveHosts(dir, port string, hosts map[string]http.Handler) (roots string) {
+	cert, roots := p.certificate(dir, slices.Sorted(maps.Keys(hosts)))
 	ln, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	p.serve(func(ctx context.Context) error {
 		return httpserve.Run(ctx, privateLink{ln}, &tls.Config{Certificates: []tls.Certificate{cert}}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			host, _, _ := net.SplitHostPort(r.Host)
-			if h := hosts[host]; h != nil {
+			if h := hosts[strings.TrimSuffix(r.Host, ":"+port)]; h != nil {
 				h.ServeHTTP(w, r)
 				return
 			}
 			http.NotFound(w, r)
 		}))
 	})
-	identity, err := net.Listen("tcp", "127.0.0.1:"+identityPort)
+	return roots
+}
+
+// servePlain serves h without TLS, as identity endpoints are.
+func (p *platform) servePlain(addr string, h http.Handler) {
+	ln, err := net.Listen("tcp", addr)
 	if err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	srv := &http.Server{Handler: p.identity(), ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
 	p.serve(func(ctx context.Context) error {
 		stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 		defer stop()
-		if err := srv.Serve(identity); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
 	})
-	return roots
 }
 
 // serve runs fn until the test ends.
@@ -135,26 +156,39 @@ func (l privateLink) Accept() (net.Conn, error) {
 	return linked{c}, nil
 }
 
-func (p *platform) certificate(dir string) (tls.Certificate, string) {
+// certificate makes a CA, which it writes to a file, and the server certificate
+// of the names.
+func (p *platform) certificate(dir string, names []string) (tls.Certificate, string) {
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "client tests root"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "client tests"}, NotBefore: root.NotBefore, NotAfter: root.NotAfter,
+		DNSNames: names, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		p.t.Fatal(err)
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "live suites"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: []string{vaultHost, hsmHost, loginHost, attestationHost}, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, &rootKey.PublicKey, rootKey)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, root, &key.PublicKey, rootKey)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	file := filepath.Join(dir, "roots.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER}), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, file
+	return tls.Certificate{Certificate: [][]byte{der, rootDER}, PrivateKey: key}, file
 }
 
-func (p *platform) vault(dir string, cfg keyvault.Config) http.Handler {
-	cfg.Location, cfg.TenantID, cfg.Authority, cfg.RetentionDays = "westeurope", tenant, "https://"+loginHost+":"+port+"/"+tenant, 7
+// vault opens a vault that the principals administer.
+func (p *platform) vault(dir string, cfg keyvault.Config, verifier *rest.Verifier, principals ...string) http.Handler {
+	cfg.Location, cfg.RetentionDays = "westeurope", 7
 	dir, ctx := filepath.Join(dir, cfg.Name+".state"), context.Background()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		p.t.Fatal(err)
@@ -176,10 +210,12 @@ func (p *platform) vault(dir string, cfg keyvault.Config) http.Handler {
 			p.t.Error(err)
 		}
 	})
-	policy := rbac.NewPolicy(rbac.BuiltIn(), []rbac.Assignment{{ID: cfg.ResourceID + "/providers/Microsoft.Authorization/roleAssignments/a",
-		RoleDefinitionID: rbac.KeyVaultAdministrator, PrincipalID: principal, Scope: cfg.ResourceID}})
-	s, err := keyvault.New(cfg, keyvault.Deps{Token: token, DB: db, Audit: audit, Policy: policy,
-		Verifier: &rest.Verifier{Issuers: []string{issuer}, Audiences: []string{"https://" + cfg.Suffix}, Keys: p, Now: time.Now}})
+	var administrators []rbac.Assignment
+	for _, who := range principals {
+		administrators = append(administrators, rbac.Assignment{ID: cfg.ResourceID + "/providers/Microsoft.Authorization/roleAssignments/" + who,
+			RoleDefinitionID: rbac.KeyVaultAdministrator, PrincipalID: who, Scope: cfg.ResourceID})
+	}
+	s, err := keyvault.New(cfg, keyvault.Deps{Token: token, DB: db, Audit: audit, Policy: rbac.NewPolicy(rbac.BuiltIn(), administrators), Verifier: verifier})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -245,9 +281,9 @@ func (p *platform) login() http.Handler {
 	return mux
 }
 
-// attestation is the test attestation service of the clients' pipelines.
-func (p *platform) attestation() http.Handler {
-	const base = "https://" + attestationHost + ":" + port
+// attestation is the test attestation service of the clients' pipelines, at
+// the address base.
+func (p *platform) attestation(base string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /generate-test-token", func(w http.ResponseWriter, _ *http.Request) {
 		pub, err := rsa.GenerateKey(rand.Reader, 2048)

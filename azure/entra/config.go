@@ -154,6 +154,7 @@ const graphAppID = "00000003-0000-0000-c000-000000000000"
 func AzureResources() []Resource {
 	return []Resource{
 		{"Azure Key Vault", "cfa8b339-82a2-471a-a3c9-0fc0be7a4093", []string{"https://vault.azure.net"}, "user_impersonation"},
+		{"Azure Key Vault Managed HSM", "589d5083-6f11-4d30-a62a-a4b316a14abf", []string{"https://managedhsm.azure.net"}, "user_impersonation"},
 		{"Windows Azure Service Management API", "797f4846-ba00-4fd7-ba43-dac1f8f63013",
 			[]string{"https://management.azure.com/", "https://management.core.windows.net/"}, "user_impersonation"},
 		{"Log Analytics API", "ca7f3f0b-7d91-482c-8e09-c5d840d0eac5",

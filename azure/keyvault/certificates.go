@@ -1,6 +1,7 @@
 package keyvault
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -450,26 +451,29 @@ func (s *Server) importCertificate(c *call, r *http.Request) (int, any, error) {
 	return http.StatusOK, body, nil
 }
 
-// readBundle reads the value of an import: PEM, or base64 of a PFX.
+// readBundle reads the value of an import: PEM, or base64 of a PFX or, as the
+// Python clients send it, of PEM.
 func readBundle(value, password string) (*hsm.Material, []*x509.Certificate, string, error) {
-	if strings.Contains(value, "-----BEGIN ") {
-		m, chain, err := hsm.FromPEM([]byte(value))
-		if err == nil {
-			chain, err = leafFirst(m, chain)
+	bundle := []byte(value)
+	if !isPEM(bundle) {
+		var err error
+		if bundle, err = base64.StdEncoding.DecodeString(value); err != nil || len(bundle) == 0 {
+			return nil, nil, "", badParameter("Property value is neither a PEM file nor a base64 encoded PFX.")
 		}
-		return m, chain, contentPEM, badMaterial(err)
 	}
-	pfx, err := base64.StdEncoding.DecodeString(value)
-	if err != nil || len(pfx) == 0 {
-		return nil, nil, "", badParameter("Property value is neither a PEM file nor a base64 encoded PFX.")
+	defer clear(bundle)
+	contentType, read := contentPFX, func() (*hsm.Material, []*x509.Certificate, error) { return hsm.FromPFX(bundle, password) }
+	if isPEM(bundle) {
+		contentType, read = contentPEM, func() (*hsm.Material, []*x509.Certificate, error) { return hsm.FromPEM(bundle) }
 	}
-	defer clear(pfx)
-	m, chain, err := hsm.FromPFX(pfx, password)
+	m, chain, err := read()
 	if err == nil {
 		chain, err = leafFirst(m, chain)
 	}
-	return m, chain, contentPFX, badMaterial(err)
+	return m, chain, contentType, badMaterial(err)
 }
+
+func isPEM(bundle []byte) bool { return bytes.Contains(bundle, []byte("-----BEGIN ")) }
 
 func leafFirst(m *hsm.Material, chain []*x509.Certificate) ([]*x509.Certificate, error) {
 	leaf := slices.IndexFunc(chain, func(c *x509.Certificate) bool { return samePublic(c.PublicKey, m.Public()) })

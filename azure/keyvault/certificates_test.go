@@ -149,10 +149,13 @@ func TestAnExportableCertificateGivesItsKeyThroughTheSecretOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(m.PKCS8())(t)})) + string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}))
+	encoded := base64.StdEncoding.EncodeToString([]byte(text))
+	public := &azcertificates.CertificatePolicy{KeyProperties: &azcertificates.KeyProperties{
+		Exportable: to.Ptr(false), KeyType: to.Ptr(azcertificates.JSONWebKeyTypeEC), Curve: to.Ptr(azcertificates.JSONWebKeyCurveNameP256)}}
 	for name, in := range map[string]azcertificates.ImportCertificateParameters{
-		"as-pfx": {Base64EncodedCertificate: secret.Value, CertificateAttributes: &azcertificates.CertificateAttributes{Enabled: to.Ptr(true)}},
-		"as-pem": {Base64EncodedCertificate: &text, CertificatePolicy: &azcertificates.CertificatePolicy{KeyProperties: &azcertificates.KeyProperties{
-			Exportable: to.Ptr(false), KeyType: to.Ptr(azcertificates.JSONWebKeyTypeEC), Curve: to.Ptr(azcertificates.JSONWebKeyCurveNameP256)}}},
+		"as-pfx":           {Base64EncodedCertificate: secret.Value, CertificateAttributes: &azcertificates.CertificateAttributes{Enabled: to.Ptr(true)}},
+		"as-pem":           {Base64EncodedCertificate: &text, CertificatePolicy: public},
+		"as-pem-in-base64": {Base64EncodedCertificate: &encoded, CertificatePolicy: public},
 	} {
 		got := must(certs.ImportCertificate(ctx, name, in, nil))(t)
 		if !bytes.Equal(got.CER, leaf.Raw) {

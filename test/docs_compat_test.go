@@ -80,6 +80,7 @@ type page struct {
 	file, title string
 	intro       string
 	sections    []section
+	more        string // what follows the tables
 }
 
 type section struct {
@@ -96,6 +97,7 @@ func (p page) String() string {
 		}
 		s.write(&b)
 	}
+	b.WriteString(p.more)
 	return b.String()
 }
 
@@ -293,25 +295,25 @@ func TestCompatPages(t *testing.T) {
 	c := compatServers{t, t.Context()}
 	one := func(routes []route.Route) []section { return []section{{routes: routes}} }
 	pages := []page{
-		{"keyvault.md", "Key Vault data plane", "Host `<vault>.vault.azure.net`, reached through a private endpoint only. Stock `azkeys`, `azsecrets` and `azcertificates` clients work. " +
+		{file: "keyvault.md", title: "Key Vault data plane", intro: "Host `<vault>.vault.azure.net`, reached through a private endpoint only. Stock `azkeys`, `azsecrets` and `azcertificates` clients work. " +
 			"`caller needs` is the data action that a role assignment on the object, the vault or above it must give. " +
-			"`{version}` may be left out for the current version. Lists take `maxresults` (1 to 25) and answer `nextLink`.", one(c.keyvault())},
-		{"arm.md", "Control plane (Azure Resource Manager)", "Host `management.<parent zone>`; also `management.azure.com` inside the private networks. Tokens for `https://management.azure.com/`. " +
-			"Resources are read only: they are what the estate was started with. Role assignments can be written; a write has taken effect when it is answered.", one(c.arm())},
-		{"entra.md", "Identity service", "Host `login.<parent zone>`. `{tenant}` is the tenant's GUID, its domain, `common` or `organizations`. " +
-			"The endpoints without `v2.0` take `resource=`, those with it take `scope=`. Besides these, every pod has the instance metadata service at `http://169.254.169.254/metadata/identity/oauth2/token` (api-version 2018-02-01).", one(c.entra())},
-		{"loganalytics.md", "Log query API", "Host `api.loganalytics.azure.com`, also `api.loganalytics.io`. Tokens for either as audience. `{workspace}` is the workspace id (GUID) or its name. " +
-			"The language is on its own page, [kql.md](kql.md).", one(c.loganalytics())},
-		{"gateway.md", "EU gateway (dgc-gateway)", "The interface of the EU DCC gateway. A caller proves possession of its AUTHENTICATION certificate in the TLS handshake; uploads are CMS SignedData (RFC 5652), in base64, " +
-			"signed by the country's UPLOAD certificate. `application/cms` and `application/cms-text` are the body types.", one(c.gateway())},
-		{"issuance.md", "Issuance service (dgca-issuance-service)", "Two instances of one service. The private one signs; the public one has no key and answers citizens' wallets.", []section{
+			"`{version}` may be left out for the current version. Lists take `maxresults` (1 to 25) and answer `nextLink`.", sections: one(c.keyvault()), more: toursText(t)},
+		{file: "arm.md", title: "Control plane (Azure Resource Manager)", intro: "Host `management.<parent zone>`; also `management.azure.com` inside the private networks. Tokens for `https://management.azure.com/`. " +
+			"Resources are read only: they are what the estate was started with. Role assignments can be written; a write has taken effect when it is answered.", sections: one(c.arm())},
+		{file: "entra.md", title: "Identity service", intro: "Host `login.<parent zone>`. `{tenant}` is the tenant's GUID, its domain, `common` or `organizations`. " +
+			"The endpoints without `v2.0` take `resource=`, those with it take `scope=`. Besides these, every pod has the instance metadata service at `http://169.254.169.254/metadata/identity/oauth2/token` (api-version 2018-02-01).", sections: one(c.entra())},
+		{file: "loganalytics.md", title: "Log query API", intro: "Host `api.loganalytics.azure.com`, also `api.loganalytics.io`. Tokens for either as audience. `{workspace}` is the workspace id (GUID) or its name. " +
+			"The language is on its own page, [kql.md](kql.md).", sections: one(c.loganalytics())},
+		{file: "gateway.md", title: "EU gateway (dgc-gateway)", intro: "The interface of the EU DCC gateway. A caller proves possession of its AUTHENTICATION certificate in the TLS handshake; uploads are CMS SignedData (RFC 5652), in base64, " +
+			"signed by the country's UPLOAD certificate. `application/cms` and `application/cms-text` are the body types.", sections: one(c.gateway())},
+		{file: "issuance.md", title: "Issuance service (dgca-issuance-service)", intro: "Two instances of one service. The private one signs; the public one has no key and answers citizens' wallets.", sections: []section{
 			{"Private instance", c.issuance(issuance.Private, false)},
 			{"Private instance with issuing by hash turned on (off by default)", c.issuance(issuance.Private, true)},
 			{"Public instance", c.issuance(issuance.Public, false)},
 		}},
-		{"verifier.md", "Verifier service (dgca-verifier-service)", "The interface of dgca-verifier-service, and `/trustlist` and `/verify` beside it.", one(c.verifier())},
-		{"businessrule.md", "Business rule service (dgca-businessrule-service)", "The interface of dgca-businessrule-service. `{hash}` is the SHA-256 of the document in lower-case hex.", one(c.businessrule())},
-		{"portal.md", "Issuance portal (dgca-issuance-web)", "`/api/…` takes an access token for `api://dgca-issuance-web` with the role `Certificate.Issuer`; pages take the session cookie of a browser that has signed in.", one(c.portal())},
+		{file: "verifier.md", title: "Verifier service (dgca-verifier-service)", intro: "The interface of dgca-verifier-service, and `/trustlist` and `/verify` beside it.", sections: one(c.verifier())},
+		{file: "businessrule.md", title: "Business rule service (dgca-businessrule-service)", intro: "The interface of dgca-businessrule-service. `{hash}` is the SHA-256 of the document in lower-case hex.", sections: one(c.businessrule())},
+		{file: "portal.md", title: "Issuance portal (dgca-issuance-web)", intro: "`/api/…` takes an access token for `api://dgca-issuance-web` with the role `Certificate.Issuer`; pages take the session cookie of a browser that has signed in.", sections: one(c.portal())},
 	}
 	for _, p := range pages {
 		for _, s := range p.sections {

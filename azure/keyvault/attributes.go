@@ -24,6 +24,7 @@ type attributesOut struct {
 	RecoverableDays int    `json:"recoverableDays"`
 	Exportable      *bool  `json:"exportable,omitempty"`
 	HSMPlatform     string `json:"hsmPlatform,omitempty"`
+	KeySize         int    `json:"key_size,omitempty"` // of symmetric keys
 }
 
 const maxTime = 253402300799 // the end of the year 9999

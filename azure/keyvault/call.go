@@ -38,7 +38,8 @@ type call struct {
 	network   bool // the network path was checked and is allowed
 	checked   bool // the role check was made
 	decision  rbac.Decision
-	name      string // object name and version in the path
+	asReader  func() error // not nil: let in by keys/read, for a public key; returns the refusal for any other
+	name      string       // object name and version in the path
 	version   string
 	objectID  string // full identifier for the audit record
 	algorithm string
@@ -306,8 +307,9 @@ func (s *Server) challenge(code, message string) error {
 	return &rest.Error{Status: http.StatusUnauthorized, Code: "Unauthorized", Message: message, Header: http.Header{"Www-Authenticate": {value}}}
 }
 
-// publicOperations need no more than the public key, so that whoever may read
-// the key may do them: there are asymmetric keys only.
+// publicOperations need no more than the public key of an asymmetric key, so
+// that whoever may read it may do them; keyFor refuses the reader where the key
+// turns out to have none.
 var publicOperations = map[string]bool{"KeyEncrypt": true, "KeyWrap": true, "KeyVerify": true}
 
 // authorise asks for the role. The scope is the object in the path, or the
@@ -321,7 +323,12 @@ func (s *Server) authorise(c *call, rt route.Route) error {
 	c.checked = true
 	c.decision = s.policy.Check(who, string(rt.Action), true, scope)
 	if c.decision.Reason == rbac.ReasonNoneSeen && publicOperations[rt.Name] {
+		none := c.decision
 		c.decision = s.policy.Check(who, actionKeys+"read", true, scope)
+		c.asReader = func() error {
+			c.decision = none
+			return s.noRole(c, rt.Action, scope)
+		}
 	}
 	if c.decision.Allowed {
 		return nil
@@ -330,6 +337,10 @@ func (s *Server) authorise(c *call, rt route.Route) error {
 		return &rest.Error{Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable", Header: http.Header{"Retry-After": {"1"}},
 			Message: "This replica of the vault does not know at the moment who may do what. Ask again."}
 	}
+	return s.noRole(c, rt.Action, scope)
+}
+
+func (s *Server) noRole(c *call, action route.Action, scope string) error {
 	denied := "null"
 	if c.decision.DenyAssignmentID != "" {
 		denied = "'" + c.decision.DenyAssignmentID + "'"
@@ -337,7 +348,7 @@ func (s *Server) authorise(c *call, rt route.Route) error {
 	return &rest.Error{Status: http.StatusForbidden, Code: "Forbidden", Inner: "ForbiddenByRbac",
 		Message: "Caller is not authorized to perform action on resource.\r\n" +
 			"If role assignments, deny assignments or role definitions were changed recently, please observe propagation time.\r\n" +
-			c.who() + "Action: '" + string(rt.Action) + "'\r\nResource: '" + scope + "'\r\n" +
+			c.who() + "Action: '" + string(action) + "'\r\nResource: '" + scope + "'\r\n" +
 			"Assignment: (not found)\r\nDenyAssignmentId: " + denied + "\r\nDecisionReason: '" + c.decision.Reason + "' \r\n" +
 			"Vault: " + s.cfg.Name + ";location=" + s.cfg.Location + "\r\n"}
 }

@@ -236,7 +236,7 @@ func (p *certPolicy) spec(sku string) (hsm.KeySpec, error) {
 	if strings.HasPrefix(in.Type, "EC") {
 		in.Size = nil // clients send the curve's size
 	}
-	spec, err := in.spec(sku)
+	spec, err := in.spec(sku, false)
 	if err == nil && spec.Curve == hsm.P256K {
 		err = badParameter("Property policy.key_props.crv has an invalid value: certificates are on P-256, P-384 and P-521.")
 	}

@@ -14,11 +14,28 @@ type keyOperationIn struct {
 	Algorithm string `json:"alg"`
 	Value     b64    `json:"value"`
 	Digest    b64    `json:"digest"` // of verify, where value is the signature
+	// Of symmetric keys.
+	IV         b64 `json:"iv"`
+	Tag        b64 `json:"tag"`
+	Associated b64 `json:"aad"`
 }
 
 type keyOperationOut struct {
-	KID   string `json:"kid"`
-	Value b64    `json:"value"`
+	Algorithm string `json:"alg,omitempty"` // of a managed HSM only
+	KID       string `json:"kid"`
+	Value     b64    `json:"value"`
+	// Of encrypt with a symmetric key.
+	IV         b64 `json:"iv,omitempty"`
+	Tag        b64 `json:"tag,omitempty"`
+	Associated b64 `json:"aad,omitempty"`
+}
+
+// onlyHSM is what a managed HSM repeats in its answers and a vault does not.
+func (s *Server) onlyHSM(text string) string {
+	if s.cfg.ManagedHSM {
+		return text
+	}
+	return ""
 }
 
 // keyFor finds the key of an operation and checks that it may do it now. Keys
@@ -34,6 +51,8 @@ func (s *Server) keyFor(c *call, r *http.Request, op string) (string, *keyRecord
 	now := s.now().Unix()
 	reading := op == "decrypt" || op == "unwrapKey" || op == "verify"
 	switch {
+	case c.asReader != nil && k.symmetric():
+		return "", nil, c.asReader()
 	case !k.Attributes.Enabled:
 		return "", nil, disabled(op, Keys)
 	case !slices.Contains(k.Ops, op):
@@ -92,7 +111,7 @@ func (s *Server) sign(c *call, r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, keyOperationOut{kid, sig}, nil
+	return http.StatusOK, keyOperationOut{Algorithm: s.onlyHSM(in.Algorithm), KID: kid, Value: sig}, nil
 }
 
 func (s *Server) verifySignature(c *call, r *http.Request) (int, any, error) {
@@ -100,7 +119,7 @@ func (s *Server) verifySignature(c *call, r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	_, k, err := s.keyFor(c, r, "verify")
+	kid, k, err := s.keyFor(c, r, "verify")
 	if err != nil {
 		return 0, nil, err
 	}
@@ -115,7 +134,11 @@ func (s *Server) verifySignature(c *call, r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, map[string]bool{"value": alg.verify(public, in.Digest, in.Value)}, nil
+	return http.StatusOK, struct {
+		Algorithm string `json:"alg,omitempty"`
+		KID       string `json:"kid,omitempty"`
+		Value     bool   `json:"value"`
+	}{s.onlyHSM(in.Algorithm), s.onlyHSM(kid), alg.verify(public, in.Digest, in.Value)}, nil
 }
 
 // encrypt is encrypt and wrapKey: the same operation under two permissions.
@@ -128,6 +151,11 @@ func (s *Server) encrypt(op string) operation {
 		kid, k, err := s.keyFor(c, r, op)
 		if err != nil {
 			return 0, nil, err
+		}
+		if k.symmetric() {
+			out, err := s.encipher(r.Context(), op, in, k)
+			out.Algorithm, out.KID = s.onlyHSM(in.Algorithm), kid
+			return http.StatusOK, out, err
 		}
 		alg, err := encryptionFor(in.Algorithm, k)
 		if err != nil {
@@ -144,7 +172,7 @@ func (s *Server) encrypt(op string) operation {
 		if err != nil {
 			return 0, nil, err
 		}
-		return http.StatusOK, keyOperationOut{kid, out}, nil
+		return http.StatusOK, keyOperationOut{Algorithm: s.onlyHSM(in.Algorithm), KID: kid, Value: out}, nil
 	}
 }
 
@@ -159,6 +187,10 @@ func (s *Server) decrypt(op string) operation {
 		if err != nil {
 			return 0, nil, err
 		}
+		if k.symmetric() {
+			out, err := s.decipher(r.Context(), op, in, k)
+			return http.StatusOK, keyOperationOut{Algorithm: s.onlyHSM(in.Algorithm), KID: kid, Value: out}, err
+		}
 		alg, err := encryptionFor(in.Algorithm, k)
 		if err != nil {
 			return 0, nil, err
@@ -172,21 +204,27 @@ func (s *Server) decrypt(op string) operation {
 		}
 		out, err := alg.decrypt(key, in.Value)
 		if errors.Is(err, rsa.ErrDecryption) {
-			return 0, nil, badParameter("The value could not be decrypted with this key and algorithm.")
+			return 0, nil, notDecrypted()
 		}
 		if err != nil {
 			return 0, nil, err
 		}
-		return http.StatusOK, keyOperationOut{kid, out}, nil
+		return http.StatusOK, keyOperationOut{Algorithm: s.onlyHSM(in.Algorithm), KID: kid, Value: out}, nil
 	}
+}
+
+// notDecrypted is the one answer to a ciphertext that does not open.
+func notDecrypted() error {
+	return badParameter("The value could not be decrypted with this key and algorithm.")
 }
 
 func encryptionFor(name string, k *keyRecord) (encryption, error) {
 	alg, ok := encryptionOf(name)
-	if !ok {
+	_, symmetric := cipherOf(name)
+	switch {
+	case !ok && !symmetric:
 		return encryption{}, badParameter("Property alg has an invalid value '%s'.", shorten(name))
-	}
-	if len(k.N) == 0 {
+	case !ok, len(k.N) == 0:
 		return encryption{}, badParameter("The algorithm %s does not fit a key of type %s.", name, k.Type)
 	}
 	return alg, nil

@@ -18,7 +18,8 @@ import (
 
 // keyRecord is what the store keeps for a key version: no private part.
 type keyRecord struct {
-	Type       string     `json:"kty"` // RSA, RSA-HSM, EC, EC-HSM
+	Type       string     `json:"kty"`            // RSA, RSA-HSM, EC, EC-HSM, oct-HSM
+	Bits       int        `json:"bits,omitempty"` // of a symmetric key
 	Curve      string     `json:"crv,omitempty"`
 	N          b64        `json:"n,omitempty"`
 	E          b64        `json:"e,omitempty"`
@@ -34,8 +35,21 @@ type keyRecord struct {
 
 func (k *keyRecord) hardware() bool { return strings.HasSuffix(k.Type, "-HSM") }
 
+func (k *keyRecord) symmetric() bool { return strings.HasPrefix(k.Type, "oct") }
+
 func (k *keyRecord) properties() *keyProperties {
-	return &keyProperties{Type: k.Type, Size: 8 * len(k.N), Curve: k.Curve}
+	return &keyProperties{Type: k.Type, Size: 8*len(k.N) + k.Bits, Curve: k.Curve}
+}
+
+// spec is what a key like this one is in a token.
+func (k *keyRecord) spec() hsm.KeySpec {
+	switch {
+	case k.symmetric():
+		return hsm.KeySpec{Type: hsm.Oct, Bits: k.Bits, Exportable: k.Exportable}
+	case len(k.N) > 0:
+		return hsm.KeySpec{Type: hsm.RSA, Bits: 8 * len(k.N), Exportable: k.Exportable}
+	}
+	return hsm.KeySpec{Type: hsm.EC, Curve: hsm.Curve(k.Curve), Exportable: k.Exportable}
 }
 
 // jwk is a public JSON web key (RFC 7517) as the vault shows it.
@@ -76,7 +90,7 @@ type deletedKeyItem struct {
 
 func (s *Server) keyAttributes(k *keyRecord) attributesOut {
 	out := s.show(k.Attributes)
-	out.Exportable = &k.Exportable
+	out.Exportable, out.KeySize = &k.Exportable, k.Bits
 	switch {
 	case s.cfg.ManagedHSM: // shows none
 	case k.hardware():
@@ -118,6 +132,7 @@ func (s *Server) deletedKey(ctx context.Context, o Object) (any, error) {
 var keyOps = map[string][]string{
 	"RSA": {"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"},
 	"EC":  {"sign", "verify"},
+	"oct": {"encrypt", "decrypt", "wrapKey", "unwrapKey"},
 }
 
 // checkOps checks key_ops against a key type and fills in the default. The
@@ -152,8 +167,12 @@ type createKeyIn struct {
 	ReleasePolicy json.RawMessage `json:"release_policy"`
 }
 
-// spec is the key that the token shall make.
-func (in *createKeyIn) spec(sku string) (hsm.KeySpec, error) {
+// spec is the key that the token shall make, in a vault of a SKU or in a
+// managed HSM.
+func (in *createKeyIn) spec(sku string, managedHSM bool) (hsm.KeySpec, error) {
+	if managedHSM && (in.Type == "oct" || in.Type == "oct-HSM") {
+		return in.symmetricSpec()
+	}
 	switch in.Type {
 	case "RSA-HSM", "EC-HSM":
 		if sku != "premium" {
@@ -192,7 +211,21 @@ func (in *createKeyIn) spec(sku string) (hsm.KeySpec, error) {
 	return hsm.KeySpec{Type: hsm.EC, Curve: curve}, nil
 }
 
-// common checks what create and import share.
+func (in *createKeyIn) symmetricSpec() (hsm.KeySpec, error) {
+	spec := hsm.KeySpec{Type: hsm.Oct, Bits: 256}
+	if in.Size != nil {
+		spec.Bits = *in.Size
+	}
+	if spec.Check() != nil {
+		return spec, badParameter("Property key_size has an invalid value %d: a symmetric key has 128, 192 or 256 bits.", spec.Bits)
+	}
+	if in.Curve != "" || in.Exponent != nil {
+		return spec, badParameter("Properties crv and public_exponent do not belong to a key of type %s.", in.Type)
+	}
+	return spec, nil
+}
+
+// commonKeyIn checks what create and import share.
 func commonKeyIn(attrs *attributesIn, t tags, releasePolicy json.RawMessage) error {
 	if attrs != nil && attrs.Exportable != nil && *attrs.Exportable || len(releasePolicy) > 0 && string(releasePolicy) != "null" {
 		return badParameter("Exportable keys and release policies are not supported by this vault.")
@@ -205,7 +238,7 @@ func (s *Server) createKey(c *call, r *http.Request) (int, any, error) {
 	if err := decode(r, &in, false); err != nil {
 		return 0, nil, err
 	}
-	spec, err := in.spec(s.cfg.SKU)
+	spec, err := in.spec(s.cfg.SKU, s.cfg.ManagedHSM)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -267,6 +300,10 @@ func (s *Server) mayWrite(ctx context.Context, kind Kind, name string) error {
 // take copies a key's public part into the record.
 func (k *keyRecord) take(key hsm.Key) error {
 	k.Token = key.ID()
+	if spec := key.Spec(); spec.Type == hsm.Oct {
+		k.Bits = spec.Bits
+		return nil
+	}
 	return k.takePublic(key.Public())
 }
 
@@ -303,6 +340,7 @@ type importKeyIn struct {
 		Q     b64      `json:"q"`
 		X     b64      `json:"x"`
 		Y     b64      `json:"y"`
+		K     b64      `json:"k"`
 		T     b64      `json:"key_hsm"`
 	} `json:"key"`
 	Attributes    *attributesIn   `json:"attributes"`
@@ -311,7 +349,7 @@ type importKeyIn struct {
 }
 
 func (in *importKeyIn) wipe() {
-	for _, part := range []b64{in.Key.D, in.Key.P, in.Key.Q} {
+	for _, part := range []b64{in.Key.D, in.Key.P, in.Key.Q, in.Key.K} {
 		clear(part)
 	}
 }
@@ -326,7 +364,7 @@ func (s *Server) importKey(c *call, r *http.Request) (int, any, error) {
 		return 0, nil, badParameter("Property key_hsm is not supported: import the key as a JSON web key.")
 	}
 	family := strings.TrimSuffix(in.Key.Type, "-HSM")
-	if family != "RSA" && family != "EC" {
+	if family != "RSA" && family != "EC" && !(family == "oct" && s.cfg.ManagedHSM) {
 		return 0, nil, badParameter("Property key.kty has an invalid value '%s'.", shorten(in.Key.Type))
 	}
 	kty := in.Key.Type
@@ -341,7 +379,7 @@ func (s *Server) importKey(c *call, r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	m, err := hsm.FromJWK(hsm.KeyType(family), hsm.JWK{N: in.Key.N, E: in.Key.E, D: in.Key.D, P: in.Key.P, Q: in.Key.Q,
-		Curve: hsm.Curve(in.Key.Curve), X: in.Key.X, Y: in.Key.Y})
+		Curve: hsm.Curve(in.Key.Curve), X: in.Key.X, Y: in.Key.Y, K: in.Key.K})
 	if err != nil {
 		return 0, nil, badMaterial(err)
 	}
@@ -431,10 +469,7 @@ func (s *Server) rotateKey(c *call, r *http.Request) (int, any, error) {
 	if old.Managed {
 		return 0, nil, managedBy("rotate", Keys)
 	}
-	spec := hsm.KeySpec{Type: hsm.EC, Curve: hsm.Curve(old.Curve)}
-	if len(old.N) > 0 {
-		spec = hsm.KeySpec{Type: hsm.RSA, Bits: 8 * len(old.N)}
-	}
+	spec := old.spec()
 	record := keyRecord{Type: old.Type, Ops: old.Ops, Tags: old.Tags, Attributes: (&attributesIn{}).fresh(s.now().Unix())}
 	if record.Attributes.Expires, err = policy.expiry(s.now()); err != nil {
 		return 0, nil, err

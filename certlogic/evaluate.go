@@ -1,7 +1,6 @@
 package certlogic
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,36 +11,14 @@ import (
 // set, ready for evaluation.
 type ValueSets struct{ value Value }
 
-// NewValueSets returns value sets of codes.
+// NewValueSets returns value sets of codes, inactive ones too: the EU's own
+// verifiers do not tell them apart.
 func NewValueSets(codes map[string][]string) (*ValueSets, error) {
 	v, err := FromAny(codes)
 	if err != nil {
 		return nil, fmt.Errorf("value sets: %w", err)
 	}
 	return &ValueSets{v}, nil
-}
-
-// ParseValueSet reads a value set of the EU: its identifier, and its codes in
-// order, whether active or not, as the EU's own verifiers take them.
-func ParseValueSet(src []byte) (id string, codes []string, err error) {
-	if len(src) > MaxData {
-		return "", nil, fmt.Errorf("the value set is over %d bytes", MaxData)
-	}
-	var raw struct {
-		ID     string                     `json:"valueSetId"`
-		Values map[string]json.RawMessage `json:"valueSetValues"`
-	}
-	if err := json.Unmarshal(src, &raw); err != nil {
-		return "", nil, fmt.Errorf("the value set does not have a value set's form: %w", err)
-	}
-	if raw.ID == "" || raw.Values == nil {
-		return "", nil, errors.New("the value set has no valueSetId or no valueSetValues")
-	}
-	for code := range raw.Values {
-		codes = append(codes, code)
-	}
-	slices.Sort(codes)
-	return raw.ID, codes, nil
 }
 
 // Input is what rules are evaluated on.

@@ -108,3 +108,5 @@ func recovery() *DCC {
 			ValidFrom: "2026-01-12", ValidUntil: "2026-06-30", ID: "URN:UVCI:01:IE:2"}},
 	}
 }
+
+func ecKeyP256(t testing.TB) *ecdsa.PrivateKey { return ecKey(t, elliptic.P256()) }

@@ -21,6 +21,7 @@ import (
 	"verdant/certlogic"
 	"verdant/estate"
 	"verdant/hcert"
+	"verdant/hcert/valueset"
 )
 
 // ruleFlags say which business rules cert verify applies, and how it tells
@@ -236,20 +237,20 @@ func readRuleBook(get func(path string) ([]byte, error), country, issuer string)
 	if err := getList(get, "/valuesets", &sets); err != nil {
 		return nil, fmt.Errorf("value sets: %w", err)
 	}
-	codes := map[string][]string{}
+	var parsed []*valueset.Set
 	for _, item := range sets {
 		raw, err := getNamed(get, "/valuesets/", item.Hash)
 		if err != nil {
 			return nil, fmt.Errorf("value set %s: %w", item.ID, err)
 		}
-		id, list, err := certlogic.ParseValueSet(raw)
+		set, err := valueset.Parse(raw)
 		if err != nil {
 			return nil, fmt.Errorf("value set %s: %w", item.ID, err)
 		}
-		codes[id] = list
+		parsed = append(parsed, set)
 	}
 	var err error
-	b.values, err = certlogic.NewValueSets(codes)
+	b.values, err = certlogic.NewValueSets(valueset.New(parsed...).Codes())
 	return b, err
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,50 +11,64 @@ import (
 	"net/http"
 	"os"
 	"path"
-	"strings"
+
+	"verdant/hcert/valueset"
 )
 
-// embedded holds a small value set of each standard id, enough to fill the
-// portal's forms. An operator puts full ones into the onboarding directory.
-//
-//go:embed valuesets/*.json
-var embedded embed.FS
-
-// maxValueSet bounds one value set; the EU's list of rapid tests is the
-// largest at about 1 MB.
-const maxValueSet = 8 << 20
-
-// seedValueSets stores the embedded value sets that are missing and those of
-// the onboarding directory that are new or changed.
+// seedValueSets stores the built-in value sets that are missing or of an older
+// date, so that the portal's forms and the rules have their codes, and those
+// of the onboarding directory that are new or changed.
 func (s *Server) seedValueSets(ctx context.Context) error {
-	if err := s.storeValueSets(ctx, embedded, false); err != nil {
-		return err
+	sets := valueset.Builtin()
+	for _, id := range sets.IDs() {
+		older, err := s.olderValueSet(ctx, sets.Get(id))
+		if err == nil {
+			err = s.storeValueSet(ctx, string(id), sets.Get(id).JSON(), older)
+		}
+		if err != nil {
+			return fmt.Errorf("value set %s: %w", id, err)
+		}
 	}
 	if s.cfg.OnboardingDir == "" {
 		return nil
 	}
-	return s.storeValueSets(ctx, os.DirFS(s.cfg.OnboardingDir), true)
-}
-
-func (s *Server) storeValueSets(ctx context.Context, dir fs.FS, replace bool) error {
+	dir := os.DirFS(s.cfg.OnboardingDir)
 	names, err := fs.Glob(dir, "valuesets/*.json")
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		id := strings.TrimSuffix(path.Base(name), ".json")
 		body, err := fs.ReadFile(dir, name)
 		if err != nil {
-			return fmt.Errorf("value set %s: %w", id, err)
+			return fmt.Errorf("value set %s: %w", name, err)
 		}
-		if len(id) > 100 || len(body) > maxValueSet || !json.Valid(body) {
-			return fmt.Errorf("value set %s: not JSON, or over %d bytes", id, maxValueSet)
+		set, err := valueset.Parse(body)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		if err := s.storeValueSet(ctx, id, body, replace); err != nil {
-			return fmt.Errorf("value set %s: %w", id, err)
+		if string(set.ID())+".json" != path.Base(name) {
+			return fmt.Errorf("%s: it holds value set %s; name the file after it", name, set.ID())
+		}
+		// As it was written: hashes of the body travel on.
+		if err := s.storeValueSet(ctx, string(set.ID()), body, true); err != nil {
+			return fmt.Errorf("value set %s: %w", set.ID(), err)
 		}
 	}
 	return nil
+}
+
+// olderValueSet reports whether the stored version of a set is of an older
+// date. What cannot be read is.
+func (s *Server) olderValueSet(ctx context.Context, set *valueset.Set) (bool, error) {
+	body, err := s.valueSet(ctx, string(set.ID()))
+	if errors.Is(err, sql.ErrNoRows) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	stored, err := valueset.Parse(body)
+	return err != nil || stored.Date() < set.Date(), nil
 }
 
 func (s *Server) storeValueSet(ctx context.Context, id string, body []byte, replace bool) error {

@@ -27,7 +27,7 @@ func (s *Server) issue(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	dcc, err := readPayload(body, uvci, now)
+	dcc, err := readPayload(body, uvci, now, s.cfg.Strict)
 	if err != nil {
 		return invalidDCC(err)
 	}

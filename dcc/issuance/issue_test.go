@@ -103,6 +103,8 @@ func TestAPayloadIsRefusedWithTheFieldAndWhy(t *testing.T) {
 		{"a vaccination next week", strings.Replace(vaccination, "2021-06-11", "2022-01-17", 1), "v[0].dt"},
 		{"a birth next year", strings.Replace(vaccination, "1987-02-03", "2023", 1), "dob"},
 		{"a test tomorrow and later", strings.Replace(test, "2022-01-09", "2022-01-12", 1), "t[0].sc"},
+		{"a third dose of two", strings.Replace(vaccination, `"dn":2`, `"dn":3`, 1), "v[0].dn"},
+		{"a vaccination before birth", strings.Replace(vaccination, "2021-06-11", "1987-02-02", 1), "v[0].dt"},
 		{"a recovery that ends before it begins", strings.Replace(recovery, "2022-05-30", "2021-12-11", 1), "r[0].du"},
 	} {
 		got := w.issue(ts, tt.body)
@@ -126,6 +128,21 @@ func TestAPayloadIsRefusedWithTheFieldAndWhy(t *testing.T) {
 	}
 	if w.rows() != 0 {
 		t.Errorf("%d records of refused payloads", w.rows())
+	}
+}
+
+func TestACodeThatNoValueSetHasIsRefusedOnlyOnRequest(t *testing.T) {
+	w := newWorld(t)
+	unknown := strings.Replace(vaccination, "EU/1/20/1528", "EU/1/30/9999", 1)
+	if got := w.issue(w.serve(Private, nil), unknown); got.status != 200 {
+		t.Errorf("by default: got %d %s", got.status, got.body)
+	}
+	strict := w.serve(Private, func(c *Config, _ *Deps) { c.Strict = true })
+	if got := w.issue(strict, unknown); got.status != 400 || !strings.Contains(got.body, `"v[0].mp"`) {
+		t.Errorf("strictly: got %d %s", got.status, got.body)
+	}
+	if got := w.issue(strict, vaccination); got.status != 200 {
+		t.Errorf("strictly, with known codes: got %d %s", got.status, got.body)
 	}
 }
 
@@ -253,7 +270,7 @@ func TestIssuingByHashIsOffUnlessConfigured(t *testing.T) {
 		t.Errorf("got %+v", init)
 	}
 	// The browser builds the certificate and has its hash signed.
-	dcc, err := readPayload([]byte(vaccination), init.DGCI, w.now())
+	dcc, err := readPayload([]byte(vaccination), init.DGCI, w.now(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -395,7 +412,7 @@ func FuzzReadPayload(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		dcc, err := readPayload(body, "URN:UVCI:01:IE:X", began)
+		dcc, err := readPayload(body, "URN:UVCI:01:IE:X", began, false)
 		if err != nil {
 			_ = invalidDCC(err)
 			return

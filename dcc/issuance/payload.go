@@ -3,17 +3,17 @@ package issuance
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"verdant/dcc/wire"
 	"verdant/hcert"
+	"verdant/hcert/valueset"
 )
 
 // readPayload reads the DCC that is to be issued, with uvci as the identifier
 // of every entry whatever it said before, and checks it against the schema
-// that it declares and against the calendar.
-func readPayload(body []byte, uvci string, now time.Time) (*hcert.DCC, error) {
+// that it declares and the rules that a schema cannot say.
+func readPayload(body []byte, uvci string, now time.Time, strict bool) (*hcert.DCC, error) {
 	tree, err := hcert.ParseTree(body)
 	if err != nil {
 		return nil, err
@@ -34,35 +34,24 @@ func readPayload(body []byte, uvci string, now time.Time) (*hcert.DCC, error) {
 	if err != nil {
 		return nil, err
 	}
-	if issues := implausible(dcc, now); len(issues) > 0 {
+	if issues := implausible(dcc.Tree(), now, strict); len(issues) > 0 {
 		return nil, &hcert.SchemaError{Version: dcc.Version, Issues: issues}
 	}
 	return dcc, nil
 }
 
-// implausible finds dates that cannot be true. The schema knows only their
-// form, and what an issuer lets pass nobody corrects later. A day of grace
-// covers time zones.
-func implausible(d *hcert.DCC, now time.Time) (issues []hcert.Issue) {
-	latest := now.UTC().AddDate(0, 0, 1).Format(time.DateOnly)
-	notLater := func(path, date string) {
-		// Dates of ISO 8601 compare as text; partial ones are shorter.
-		if n := min(len(date), len(latest)); n > 0 && date[:n] > latest[:n] {
-			issues = append(issues, hcert.Issue{Path: path, Why: "must not be in the future"})
-		}
+// implausible finds what the schema cannot say and no issuer may write: what
+// contradicts itself, and dates that cannot be true. What an issuer lets pass
+// nobody corrects later. With strict it is also what is doubtful, such as a
+// code that its value set does not have.
+func implausible(tree map[string]any, now time.Time, strict bool) (issues []hcert.Issue) {
+	least := hcert.Wrong
+	if strict {
+		least = hcert.Doubtful
 	}
-	notLater("dob", d.DateOfBirth)
-	for i, v := range d.Vaccinations {
-		notLater(fmt.Sprintf("v[%d].dt", i), v.Date)
-	}
-	for i, t := range d.Tests {
-		notLater(fmt.Sprintf("t[%d].sc", i), t.Collected)
-	}
-	for i, r := range d.Recoveries {
-		notLater(fmt.Sprintf("r[%d].fr", i), r.FirstPositive)
-		if r.ValidFrom > r.ValidUntil {
-			issues = append(issues, hcert.Issue{Path: fmt.Sprintf("r[%d].du", i), Why: "must not be before df"})
-		}
+	in := hcert.Inspection{ValueSets: valueset.Builtin(), At: now}
+	for _, f := range hcert.AtLeast(least, in.Inspect(tree)) {
+		issues = append(issues, hcert.Issue{Path: f.Path, Why: f.Why})
 	}
 	return issues
 }

@@ -26,7 +26,7 @@ func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	}
 	log := p.Logger(stdout)
 	cfg := Config{Role: Role(getenv("ISSUANCE_ROLE")), Country: getenv("COUNTRY"), Callers: client.List(getenv("ISSUANCE_CALLERS")),
-		FrontendIssuing: getenv("ISSUANCE_FRONTEND_ISSUING") == "true"}
+		FrontendIssuing: getenv("ISSUANCE_FRONTEND_ISSUING") == "true", Strict: getenv("ISSUANCE_STRICT") == "true"}
 	return podserve.Run(ctx, getenv("LISTEN_ADDR"), func(ctx context.Context) (podserve.Service, error) {
 		background := []lifecycle.Task{}
 		var props *client.Properties

@@ -41,6 +41,9 @@ type Config struct {
 	// FrontendIssuing offers issuing by hash. See the package comment before
 	// turning it on. Default off.
 	FrontendIssuing bool
+	// Strict refuses also what is doubtful about a payload, such as a code that
+	// its value set does not have. Default off.
+	Strict bool
 	// Validity is how long a certificate of a type is technically valid from
 	// the moment of issue; default 365 days, tests 60. Whether it entitles to
 	// anything is for business rules to say.

@@ -119,7 +119,7 @@ func TestMistakesAreShownBesideTheirFields(t *testing.T) {
 	}{
 		"no name at all":              {map[string]string{inGiven: "", inFamily: ""}, inFamily, "Enter the family name"},
 		"a name that is too long":     {map[string]string{inGiven: strings.Repeat("é", 81)}, inGiven, "80 characters or fewer"},
-		"a name in another script":    {map[string]string{inFamily: "Παπαδόπουλος", inGiven: ""}, inFamilyStand, "cannot be derived"},
+		"a name in another script":    {map[string]string{inFamily: "李", inGiven: ""}, inFamilyStand, "cannot be derived"},
 		"a standardised name in mix":  {map[string]string{inFamilyStand: "NI-BHRIAIN"}, inFamilyStand, "capital letters A to Z"},
 		"no date of birth":            {map[string]string{"dob.day": "", "dob.month": "", "dob.year": ""}, inBirth, "Enter the date of birth"},
 		"a day without month":         {map[string]string{"dob.month": ""}, inBirth, "must have a month"},
@@ -464,28 +464,6 @@ func TestSessionsAreBounded(t *testing.T) {
 	if s.takeForm(sess, "form0") || !s.takeForm(sess, "form1") || s.takeForm(sess, "form1") || s.takeForm(sess, "") {
 		t.Error("forms are not used once, or not bounded")
 	}
-}
-
-func TestNamesAreStandardised(t *testing.T) {
-	for name, want := range map[string]string{"Ní Bhriain": "NI<BHRIAIN", "O'Connor": "OCONNOR", "Müller-Lüdenscheidt": "MUELLER<LUEDENSCHEIDT", "Strauß": "STRAUSS",
-		"Søren Kierkegård": "SOEREN<KIERKEGAARD", "Łukasz": "LUKASZ", " de  la   Cruz ": "DE<LA<CRUZ", "Þórsdóttir": "THORSDOTTIR", "Παπάς": "", "": "", "-": "",
-		strings.Repeat("ab ", 40): strings.TrimRight(strings.Repeat("AB<", 40)[:80], "<")} {
-		if got := standardise(name); got != want {
-			t.Errorf("%q: got %q, want %q", name, got, want)
-		}
-	}
-}
-
-func FuzzStandardisedNamesFitTheSchema(f *testing.F) {
-	for _, s := range []string{"Ní Bhriain", "ß<", "\xff", strings.Repeat("ﬃ", 60), "İi̇", "--a"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, name string) {
-		got := standardise(name)
-		if !standardPattern.MatchString(got) || len(got) > maxName || strings.HasPrefix(got, "<") || strings.HasSuffix(got, "<") {
-			t.Fatalf("%q: got %q", name, got)
-		}
-	})
 }
 
 // FuzzFormsMakeValidPayloadsOrComplain holds the form to the schema: what it

@@ -15,6 +15,7 @@ import (
 
 	"verdant/dcc/wire"
 	"verdant/hcert"
+	"verdant/hcert/valueset"
 )
 
 // field is one input of the form as the page shows it.
@@ -29,8 +30,9 @@ type field struct {
 // paths of the DCC payload, so that what the issuance service says about a
 // path finds its field.
 type vaccinationForm struct {
-	values url.Values
-	errors map[string]string // by input name
+	values  url.Values
+	errors  map[string]string // by input name
+	country string            // whose practice decides how a name is written
 }
 
 // Inputs of the form, in the order of the page.
@@ -76,7 +78,7 @@ func (f *vaccinationForm) payload(now time.Time) hcert.DCC {
 			f.complain(inFamilyStand, "Enter the family name in capital letters A to Z: it cannot be derived from the name")
 		}
 	}
-	v := hcert.Vaccination{Target: f.choice(inDisease, diseases(), "Choose the disease"), Product: f.choice(inProduct, productOptions(), "Choose the vaccine")}
+	v := hcert.Vaccination{Target: f.choice(inDisease, diseases(), "Choose the disease"), Product: f.choice(inProduct, choices(valueset.Products), "Choose the vaccine")}
 	f.derive(&v)
 	v.Dose, v.Doses = f.number(inDose, "Enter which dose this was"), f.number(inDoses, "Enter the doses in the series")
 	v.Date = f.date(inDate, "date of vaccination", false, now)
@@ -110,8 +112,8 @@ func (f *vaccinationForm) name(input, label string) string {
 	case !utf8.ValidString(v) || strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		f.complain(input, "%s has a character that cannot be used", label)
 		return ""
-	case utf8.RuneCountInString(v) > maxName:
-		f.complain(input, "%s must be %d characters or fewer", label, maxName)
+	case utf8.RuneCountInString(v) > hcert.MaxName:
+		f.complain(input, "%s must be %d characters or fewer", label, hcert.MaxName)
 	}
 	return v
 }
@@ -120,14 +122,18 @@ func (f *vaccinationForm) name(input, label string) string {
 func (f *vaccinationForm) standard(input, name string) string {
 	v := strings.ToUpper(f.get(input))
 	if v == "" {
-		return standardise(name)
+		derived, err := hcert.StandardiseName(name, hcert.NameOptions{Country: f.country})
+		if err != nil {
+			f.complain(input, "Enter the name in capital letters A to Z: it cannot be derived from the name")
+		}
+		return derived
 	}
 	v = strings.ReplaceAll(v, " ", "<")
 	switch {
 	case !standardPattern.MatchString(v):
 		f.complain(input, "Use capital letters A to Z, and < between words")
-	case len(v) > maxName:
-		f.complain(input, "Use %d characters or fewer", maxName)
+	case len(v) > hcert.MaxName:
+		f.complain(input, "Use %d characters or fewer", hcert.MaxName)
 	}
 	return v
 }
@@ -273,7 +279,7 @@ func (s *Server) showVaccination(w http.ResponseWriter, sess *session, status in
 	data := map[string]any{"Person": sess.name, "FormID": id, "Form": f, "Errors": f.summaries(), "Products": products(),
 		"Trouble": trouble,
 		"Given":   f.Field(inGiven), "Family": f.Field(inFamily), "GivenStandard": f.Field(inGivenStandard), "FamilyStandard": f.Field(inFamilyStand),
-		"Disease": f.Field(inDisease, diseases()), "Product": f.Field(inProduct, productOptions()), "Type": f.Field(inType, prophylaxes()),
+		"Disease": f.Field(inDisease, diseases()), "Product": f.Field(inProduct, choices(valueset.Products)), "Type": f.Field(inType, prophylaxes()),
 		"Holder": f.Field(inHolder, holders()), "Dose": f.Field(inDose), "Doses": f.Field(inDoses),
 		"Country": f.Field(inCountry, countries()), "Issuer": f.Field(inIssuer),
 		"Birth": f.dateView(inBirth), "Date": f.dateView(inDate)}
@@ -306,7 +312,7 @@ func (s *Server) vaccinationSubmit(w http.ResponseWriter, r *http.Request) {
 		s.problemPage(w, r, http.StatusConflict, "This form was sent already", "A form issues one certificate. Begin a new one for the next certificate.", "")
 		return
 	}
-	f := &vaccinationForm{values: r.PostForm, errors: map[string]string{}}
+	f := &vaccinationForm{values: r.PostForm, errors: map[string]string{}, country: s.cfg.Country}
 	dcc := f.payload(s.now())
 	if len(f.errors) > 0 {
 		s.showVaccination(w, sess, http.StatusUnprocessableEntity, f, nil)
@@ -353,7 +359,7 @@ func (s *Server) showCertificate(w http.ResponseWriter, sess *session, dcc hcert
 	v := dcc.Vaccinations[0]
 	s.pages.show(w, http.StatusOK, "certificate.html", map[string]any{
 		"Person": sess.name, "DCC": dcc, "V": v, "Certificate": cert, "QR": template.HTML(code),
-		"Disease": nameOf(diseases(), v.Target), "Product": nameOf(productOptions(), v.Product), "Type": nameOf(prophylaxes(), v.Prophylaxis),
-		"Holder": nameOf(holders(), v.Manufacturer), "Country": nameOf(countries(), v.Country),
+		"Disease": nameOf(valueset.Diseases, v.Target), "Product": nameOf(valueset.Products, v.Product), "Type": nameOf(valueset.Prophylaxes, v.Prophylaxis),
+		"Holder": nameOf(valueset.Holders, v.Manufacturer), "Country": nameOf(valueset.Countries, v.Country),
 		"Expires": cert.Expires.Format("2 January 2006")})
 }

@@ -12,6 +12,7 @@ import (
 
 	"verdant/certlogic"
 	"verdant/dcc/wire"
+	"verdant/hcert/valueset"
 	"verdant/trustlist"
 )
 
@@ -64,17 +65,17 @@ func (m *member) fetchValueSets(t *testing.T) *certlogic.ValueSets {
 	t.Helper()
 	var list []wire.ValueSetItem
 	call(t, "GET", m.rules.URL+"/valuesets", "", "", &list)
-	codes := map[string][]string{}
+	var parsed []*valueset.Set
 	for _, item := range list {
 		var src json.RawMessage
 		call(t, "GET", m.rules.URL+"/valuesets/"+item.Hash, "", "", &src)
-		id, set, err := certlogic.ParseValueSet(src)
-		if err != nil || id != item.ID {
-			t.Fatalf("value set %s: got %s, %v", item.ID, id, err)
+		set, err := valueset.Parse(src)
+		if err != nil || string(set.ID()) != item.ID {
+			t.Fatalf("value set %s: got %v, %v", item.ID, set, err)
 		}
-		codes[id] = set
+		parsed = append(parsed, set)
 	}
-	sets, err := certlogic.NewValueSets(codes)
+	sets, err := certlogic.NewValueSets(valueset.New(parsed...).Codes())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -202,9 +202,7 @@ func (t *transliterator) arabic(i int) []step {
 		ways = append(ways, "Y", "XAY")
 	}
 	if t.doubled(i) {
-		for _, w := range ways {
-			ways = append(ways, w) // an unmarked one is the same name
-		}
+		ways = append(ways, ways...) // an unmarked one is the same name
 		for j := range len(ways) / 2 {
 			ways[j] += ways[j]
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"verdant/azure/rest"
@@ -21,8 +22,13 @@ const (
 
 // cache keeps live objects that were read lately: the store's row and what the
 // kind decoded from it. A write takes its object out before its answer leaves,
-// so no answer is older than the writes acknowledged before the request.
+// so no answer is older than the writes acknowledged before the request. Where
+// other servers write to the store, it is believed for a short time only after
+// follow asked what they wrote.
 type cache struct {
+	now   func() time.Time // nil where nobody else writes
+	until atomic.Pointer[time.Time]
+
 	mu      sync.RWMutex
 	objects map[string]map[string]cached // by kind/folded name, then version ("" is the current one)
 	epoch   uint64                       // counts removals, so that a reader overtaken by one keeps nothing
@@ -42,8 +48,19 @@ func (c *cache) get(kind Kind, name, version string) (cached, uint64, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	e, ok := c.objects[cacheKey(kind, name)][version]
-	return e, c.epoch, ok
+	return e, c.epoch, ok && c.believed()
 }
+
+func (c *cache) believed() bool {
+	if c.now == nil {
+		return true
+	}
+	until := c.until.Load()
+	return until != nil && c.now().Before(*until)
+}
+
+// believe says until when the cache is no older than it may be.
+func (c *cache) believe(until time.Time) { c.until.Store(&until) }
 
 func (c *cache) put(kind Kind, name, version string, epoch uint64, e cached) {
 	if len(e.version.Data)+len(e.version.Value)+len(e.object.Meta) > maxCachedValue {
@@ -74,6 +91,13 @@ func (c *cache) drop(kind Kind, name string) {
 	defer c.mu.Unlock()
 	c.epoch++
 	delete(c.objects, cacheKey(kind, name))
+}
+
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++
+	clear(c.objects)
 }
 
 // tokenCache remembers for a short time which tokens verified. A role

@@ -130,10 +130,14 @@ func (s *Server) createCertificate(c *call, r *http.Request) (int, any, error) {
 	}
 	p, new, err := s.prepare(&policy, key, self, in)
 	if err == nil {
-		if !reused && !self {
-			p.Token = key.ID()
+		var fresh hsm.KeyID
+		if !reused {
+			fresh = key.ID()
 		}
-		err = s.startCertificate(ctx, c, &policy, p, new, key.ID())
+		if !self {
+			p.Token = fresh
+		}
+		err = s.startCertificate(ctx, c, &policy, p, new, fresh)
 	}
 	if err != nil {
 		abandon()
@@ -170,9 +174,15 @@ func (s *Server) prepare(policy *certPolicy, key hsm.Key, self bool, in createCe
 }
 
 // startCertificate writes the operation, and with it the certificate if it is
-// there already.
-func (s *Server) startCertificate(ctx context.Context, c *call, policy *certPolicy, p *pending, new *certified, keyID hsm.KeyID) error {
+// there already. fresh is the key that was made for it, "" if it has an older
+// one.
+func (s *Server) startCertificate(ctx context.Context, c *call, policy *certPolicy, p *pending, new *certified, fresh hsm.KeyID) error {
 	return s.update(ctx, c.name, func(tx Tx) error {
+		if fresh != "" {
+			if err := tx.Spare(fresh); err != nil {
+				return err
+			}
+		}
 		o, err := s.certForWriting(tx, c.name)
 		if err != nil {
 			return err
@@ -196,10 +206,10 @@ func (s *Server) startCertificate(ctx context.Context, c *call, policy *certPoli
 			return err
 		}
 		if new == nil {
-			return errors.Join(tx.Put(o), tx.Spare(keyID))
+			return tx.Put(o)
 		}
 		_, err = s.publish(ctx, tx, o, *new)
-		return errors.Join(err, tx.Spare(keyID))
+		return err
 	})
 }
 

@@ -229,12 +229,14 @@ func (s *Server) keysOf(tx Tx, o Object) ([]hsm.KeyID, error) {
 const (
 	sweepEvery = time.Minute
 	sweepBatch = 100
+	// orphaned is how long a key may be without an owner until it counts as
+	// left behind. One that is still wanted after that fails to get its owner,
+	// and no harm is done.
+	orphaned = 10 * time.Minute
 )
 
-// sweep purges what has been deleted for long enough, and destroys keys that
-// have no owner since before this server started. It ends with ctx.
+// sweep runs Sweep every minute. It ends with ctx.
 func (s *Server) sweep(ctx context.Context) error {
-	s.finish(ctx)
 	for ctx.Err() == nil {
 		s.Sweep(ctx)
 		wait(ctx, sweepEvery)
@@ -242,17 +244,18 @@ func (s *Server) sweep(ctx context.Context) error {
 	return nil
 }
 
-// finish completes what a crash interrupted.
-func (s *Server) finish(ctx context.Context) {
-	ids, err := s.store.Doomed(ctx, s.born.UnixNano())
-	if err == nil {
+// Sweep destroys keys that have no owner (those doomed before this server
+// started, if it is the only one, and those doomed long ago) and purges deleted
+// objects whose retention is over, by the vault's clock. Run does it every
+// minute; what cannot be done now is done the next time.
+func (s *Server) Sweep(ctx context.Context) {
+	before := s.now().Add(-orphaned)
+	if s.shared == nil && before.Before(s.born) {
+		before = s.born
+	}
+	if ids, err := s.store.Doomed(ctx, before.UnixNano()); err == nil {
 		s.destroy(ctx, ids...)
 	}
-}
-
-// Sweep purges deleted objects whose retention is over by the vault's clock.
-// Run does it every minute; what cannot be done now is done the next time.
-func (s *Server) Sweep(ctx context.Context) {
 	for ctx.Err() == nil {
 		due, err := s.store.Due(ctx, s.now().Unix(), sweepBatch)
 		if err != nil || len(due) == 0 {
@@ -269,6 +272,7 @@ func (s *Server) Sweep(ctx context.Context) {
 func (s *Server) sweepOne(ctx context.Context, o Object) bool {
 	var gone []hsm.KeyID
 	err := s.update(ctx, o.Name, func(tx Tx) error {
+		gone = nil
 		now, err := tx.Object(o.Kind, o.Name)
 		if errors.Is(err, ErrNoObject) {
 			return nil // its twin took it along

@@ -10,7 +10,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"io"
@@ -67,21 +66,29 @@ type world struct {
 	vault   *keyvault.Server
 	journal keyvault.Journal
 	token   *hsm.Software
-	db      *sql.DB
+	kept    keyvault.Store
 	addr    string
 	http    *http.Client
 	info    conninfo.Info
 	cfg     keyvault.Config
 	deps    keyvault.Deps
 	close   func()
+	// backing opens the store and the token; nil is SQLite and files in dir.
+	backing func(context.Context, *world) (keyvault.Store, *hsm.Software, func() error)
+	// still keeps the vault's background work from running.
+	still bool
 }
 
 type clock struct {
-	mu  sync.Mutex
-	now time.Time
+	mu   sync.Mutex
+	now  time.Time
+	real bool
 }
 
 func (c *clock) Now() time.Time {
+	if c.real {
+		return time.Now()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
@@ -167,21 +174,17 @@ func (w *world) start() {
 	t := w.t
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	token, err := hsm.OpenSoftware(ctx, filepath.Join(w.dir, "token"), [32]byte{1})
-	if err != nil {
-		t.Fatal(err)
+	if w.backing == nil {
+		w.backing = sqlite
 	}
-	db, err := sqlstore.Open(ctx, filepath.Join(w.dir, "vault.db"), [32]byte{2}, keyvault.Schema)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store, token, closeStore := w.backing(ctx, w)
 	j, err := journal.Open(ctx, filepath.Join(w.dir, "journal"), journal.Options{Key: [32]byte{3}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.token, w.journal, w.db = token, j, db
+	w.token, w.journal, w.kept = token, j, store
 	deps := w.deps
-	deps.Token, deps.DB, deps.Policy, deps.Sink, deps.Now = token, db, w.policy, w.sink, w.clock.Now
+	deps.Token, deps.Store, deps.Policy, deps.Sink, deps.Now = token, store, w.policy, w.sink, w.clock.Now
 	if w.deps.Sink != nil {
 		deps.Sink = w.deps.Sink
 	}
@@ -205,7 +208,13 @@ func (w *world) start() {
 	go func() {
 		done <- httpserve.Run(ctx, &endpoint{ln, w}, &tls.Config{Certificates: []tls.Certificate{cert}}, w.vault.Handler())
 	}()
-	go func() { done <- w.vault.Run(ctx) }()
+	go func() {
+		if w.still {
+			done <- nil
+			return
+		}
+		done <- w.vault.Run(ctx)
+	}()
 	w.close = func() {
 		w.http.CloseIdleConnections()
 		cancel()
@@ -214,7 +223,7 @@ func (w *world) start() {
 				t.Error(err)
 			}
 		}
-		if err := errors.Join(db.Close(), j.Close()); err != nil {
+		if err := errors.Join(closeStore(), j.Close()); err != nil {
 			t.Error(err)
 		}
 		w.close = func() {}
@@ -226,7 +235,13 @@ func (w *world) restart() {
 	w.start()
 }
 
-func (w *world) store() keyvault.Store { return keyvault.NewSQLStore(w.db, vaultName) }
+func (w *world) store() keyvault.Store { return w.kept }
+
+// sqlite is a store and a token that only this vault has open.
+func sqlite(ctx context.Context, w *world) (keyvault.Store, *hsm.Software, func() error) {
+	db := must(sqlstore.Open(ctx, filepath.Join(w.dir, "vault.db"), [32]byte{2}, keyvault.Schema))(w.t)
+	return keyvault.NewSQLStore(db, vaultName), must(hsm.OpenSoftware(ctx, filepath.Join(w.dir, "token"), [32]byte{1}))(w.t), db.Close
+}
 
 // endpoint is a listener whose connections carry the world's evidence.
 type endpoint struct {

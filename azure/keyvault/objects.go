@@ -150,12 +150,21 @@ func (s *Server) newKey(ctx context.Context, make func(hsm.KeyID) (hsm.Key, erro
 	return k, abandon, nil
 }
 
-// destroy deletes doomed keys from the token. What does not work now is tried
-// again at the next start: the key stays doomed.
+// destroy deletes doomed keys from the token. One that got an owner in the
+// meantime stays. What does not work now is tried again later: the key stays
+// doomed.
 func (s *Server) destroy(ctx context.Context, ids ...hsm.KeyID) {
 	for _, id := range ids {
+		var doomed bool
+		err := s.store.Update(ctx, func(tx Tx) (err error) {
+			doomed, err = tx.Condemn(id)
+			return err
+		})
+		if err != nil || !doomed {
+			continue
+		}
 		if err := s.token.Delete(ctx, id); err == nil {
-			_ = s.store.Update(ctx, func(tx Tx) error { return tx.Spare(id) })
+			_ = s.store.Update(ctx, func(tx Tx) error { return tx.Destroyed(id) })
 		}
 	}
 }

@@ -110,7 +110,12 @@ const drain = 5 * time.Second
 // Run forwards the audit records to the sink and purges what is due, until
 // ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	return lifecycle.Run(ctx, drain,
-		lifecycle.Task{Name: "audit forwarder of vault " + s.cfg.Name, Run: s.forward},
-		lifecycle.Task{Name: "sweeper of vault " + s.cfg.Name, Run: s.sweep})
+	tasks := []lifecycle.Task{
+		{Name: "audit forwarder of vault " + s.cfg.Name, Run: s.forward},
+		{Name: "sweeper of vault " + s.cfg.Name, Run: s.sweep},
+	}
+	if s.shared != nil {
+		tasks = append(tasks, lifecycle.Task{Name: "follower of vault " + s.cfg.Name, Run: s.follow})
+	}
+	return lifecycle.Run(ctx, drain, tasks...)
 }

@@ -18,6 +18,8 @@
 //     material that a crash left without an owner is destroyed at the next
 //     start.
 //   - A page of a list costs the same in a vault of any size.
+//   - Of several servers over one Shared store, what one acknowledged, the
+//     others answer with within a second; one that is killed loses nothing.
 //
 // It refuses api-versions it does not know, names outside [0-9A-Za-z-]{1,127},
 // secrets over 25 kB, algorithms that do not fit a key, and operations outside
@@ -101,7 +103,9 @@ type Deps struct {
 	Token hsm.Token
 	// DB holds the objects in tables of Schema. Vaults may share a database.
 	DB *sql.DB
-	// Store takes the place of DB where it is not nil.
+	// Store takes the place of DB where it is not nil. Several servers of one
+	// vault may work on a Shared one, with the same keys in their Token and
+	// each with an Audit of its own.
 	Store Store
 	// Audit receives one record a request.
 	Audit Journal
@@ -122,6 +126,7 @@ type Server struct {
 	fixed  http.Header // on every answer; never changed
 	token  hsm.Token
 	store  Store
+	shared Shared // store, if other servers have it open too
 	audit  Journal
 	verify *tokenCache
 	policy Authorizer
@@ -165,6 +170,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, host: cfg.Name + "." + cfg.Suffix, fixed: fixedHeaders(cfg.Location), token: deps.Token, store: deps.Store, audit: deps.Audit,
 		verify: newTokenCache(deps.Verifier, deps.Now), policy: deps.Policy, sink: deps.Sink, now: deps.Now, born: deps.Now(), cache: newCache()}
+	if s.shared, _ = deps.Store.(Shared); s.shared != nil {
+		s.cache.now = deps.Now
+	}
 	s.routes = s.table()
 	mux, err := route.New(s.routes, s.guard)
 	if err != nil {

@@ -65,6 +65,8 @@ var (
 	ErrNoObject = errors.New("no such object")
 	// ErrNoVersion: the object has no such version.
 	ErrNoVersion = errors.New("no such version")
+	// ErrCondemned: the key is being destroyed, or was.
+	ErrCondemned = errors.New("the key is being destroyed: it had no owner for too long")
 )
 
 // Store keeps the objects of one vault. It is safe for concurrent use; package
@@ -87,10 +89,12 @@ type Store interface {
 	Doomed(ctx context.Context, before int64) ([]hsm.KeyID, error)
 	// Update runs fn in a transaction: all its writes are durable together
 	// when Update returns nil, and none is there if fn returned an error,
-	// which is returned as it is. Updates happen one after the other.
+	// which is returned as it is. Updates happen one after the other, in all
+	// servers that have the store open. fn may run more than once: what it
+	// leaves outside must be that of its last run.
 	Update(ctx context.Context, fn func(Tx) error) error
 	// Cursor and SetCursor keep the number of the last audit record that was
-	// forwarded.
+	// forwarded, of this server's journal.
 	Cursor(ctx context.Context) (uint64, error)
 	SetCursor(ctx context.Context, seq uint64) error
 }
@@ -109,7 +113,40 @@ type Tx interface {
 	Delete(kind Kind, name string) error
 	// Doom says that a key in the token has no owner, from the given time (in
 	// nanoseconds, so that a restart within the second still knows it):
-	// before it is made, and when its owner goes. Spare takes that back.
+	// before it is made, and when its owner goes. Spare takes that back, or
+	// returns ErrCondemned when it is too late.
 	Doom(id hsm.KeyID, since int64) error
 	Spare(id hsm.KeyID) error
+	// Condemn begins the destruction of a doomed key: from now on it cannot be
+	// spared. It reports false for a key that is not doomed. Destroyed ends
+	// it: the key is no longer in the token.
+	Condemn(id hsm.KeyID) (bool, error)
+	Destroyed(id hsm.KeyID) error
+}
+
+// TokenKeys is the Kind of a Change that names a key of the token.
+const TokenKeys Kind = "token keys"
+
+// Change names an object that was written. Name is in lower case.
+type Change struct {
+	Kind Kind
+	Name string
+}
+
+// Changes are what was written to a Shared store after a revision of it.
+type Changes struct {
+	// Revision is the newest one, which these changes lead to.
+	Revision uint64
+	// Objects were written, each named once or more often.
+	Objects []Change
+	// All says that Objects is not the whole: anything may have been written.
+	All bool
+}
+
+// Shared is a Store that several servers have open at a time.
+type Shared interface {
+	Store
+	// Changes returns what any server wrote after the given revision; 0 is
+	// before the first.
+	Changes(ctx context.Context, after uint64) (Changes, error)
 }

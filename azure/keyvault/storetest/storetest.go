@@ -28,6 +28,23 @@ func Run(t *testing.T, open func(t *testing.T) func() keyvault.Store) {
 		"doomed keys are remembered until they are spared": doom,
 		"the cursor is kept":                               cursor,
 		"updates happen one after the other":               concurrent,
+		"a condemned key is not spared":                    condemn,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+// RunShared runs the suite, and what a Shared store promises besides, with the
+// stores that open returns as the servers'.
+func RunShared(t *testing.T, open func(t *testing.T) func() keyvault.Shared) {
+	Run(t, func(t *testing.T) func() keyvault.Store {
+		again := open(t)
+		return func() keyvault.Store { return again() }
+	})
+	for name, test := range map[string]func(*testing.T, func() keyvault.Shared){
+		"what one server writes the others are told":         told,
+		"who is far behind is told that anything may differ": farBehind,
+		"updates of several servers do not get lost":         several,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -267,5 +284,142 @@ func concurrent(t *testing.T, open func() keyvault.Store) {
 	wg.Wait()
 	if o, _ := get(t, s, keyvault.Keys, "n", ""); o.PurgeOn != 40 {
 		t.Errorf("got %d, want 40: an update was lost", o.PurgeOn)
+	}
+}
+
+func condemn(t *testing.T, open func() keyvault.Store) {
+	s := open()
+	update := func(fn func(keyvault.Tx) error) error { return s.Update(t.Context(), fn) }
+	if err := update(func(tx keyvault.Tx) error { return tx.Doom("a", 5) }); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[hsm.KeyID]bool{"a": true, "never doomed": false} {
+		err := update(func(tx keyvault.Tx) error {
+			got, err := tx.Condemn(key)
+			if got != want {
+				t.Errorf("key %s: got %v, want %v", key, got, want)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // while it is being destroyed, and after
+		err := update(func(tx keyvault.Tx) error {
+			return errors.Join(tx.Put(keyvault.Object{Kind: keyvault.Keys, Name: "k"}), tx.Spare("a"))
+		})
+		if !errors.Is(err, keyvault.ErrCondemned) {
+			t.Errorf("got %v, want ErrCondemned", err)
+		}
+		absent(t, s, keyvault.Keys, "k", "", keyvault.ErrNoObject)
+		if ids, err := open().Doomed(t.Context(), 1); err != nil || len(ids) > 1 {
+			t.Errorf("got %v, %v", ids, err)
+		}
+		if err := update(func(tx keyvault.Tx) error { return tx.Destroyed("a") }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ids, err := s.Doomed(t.Context(), 100); err != nil || len(ids) != 0 {
+		t.Errorf("got %v, %v; want none", ids, err)
+	}
+}
+
+func told(t *testing.T, open func() keyvault.Shared) {
+	a, b := open(), open()
+	changes := func(after uint64) keyvault.Changes {
+		t.Helper()
+		c, err := b.Changes(t.Context(), after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if c := changes(0); c.Revision != 0 || c.All || len(c.Objects) != 0 {
+		t.Errorf("before the first write: got %+v", c)
+	}
+	put(t, a, keyvault.Object{Kind: keyvault.Keys, Name: "One"}, keyvault.Version{ID: id(1), Data: []byte("x")})
+	first := changes(0)
+	if first.All || len(first.Objects) != 1 || first.Objects[0] != (keyvault.Change{Kind: keyvault.Keys, Name: "one"}) {
+		t.Errorf("after a write: got %+v", first)
+	}
+	if c := changes(first.Revision); c.Revision != first.Revision || c.All || len(c.Objects) != 0 {
+		t.Errorf("after nothing: got %+v", c)
+	}
+	err := a.Update(t.Context(), func(tx keyvault.Tx) error {
+		_, err := tx.Condemn("nothing")
+		return errors.Join(err, tx.Doom("key", 1), tx.Delete(keyvault.Keys, "one"), tx.PutVersion(keyvault.Secrets, "Two", keyvault.Version{ID: id(2), Data: []byte("y")}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Update(t.Context(), func(tx keyvault.Tx) error { _, err := tx.Condemn("key"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	_ = a.Update(t.Context(), func(tx keyvault.Tx) error {
+		return errors.Join(tx.Put(keyvault.Object{Kind: keyvault.Keys, Name: "rolled back"}), errors.New("no"))
+	})
+	got := map[keyvault.Change]bool{}
+	for _, c := range changes(first.Revision).Objects {
+		got[c] = true
+	}
+	for _, want := range []keyvault.Change{{Kind: keyvault.Keys, Name: "one"}, {Kind: keyvault.Secrets, Name: "two"}, {Kind: keyvault.TokenKeys, Name: "key"}} {
+		if !got[want] {
+			t.Errorf("not told of %v", want)
+		}
+	}
+	if len(got) != 3 {
+		t.Errorf("got %v", got)
+	}
+}
+
+func farBehind(t *testing.T, open func() keyvault.Shared) {
+	a := open()
+	const writes, each = 9, 500 // more changes than are told one by one
+	for i := range writes {
+		err := a.Update(t.Context(), func(tx keyvault.Tx) error {
+			var errs []error
+			for j := range each {
+				errs = append(errs, tx.Put(keyvault.Object{Kind: keyvault.Keys, Name: fmt.Sprint("k-", i, "-", j)}))
+			}
+			return errors.Join(errs...)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := open().Changes(t.Context(), 0)
+	if err != nil || !c.All || c.Revision == 0 {
+		t.Errorf("got %d objects, all %v, revision %d, %v", len(c.Objects), c.All, c.Revision, err)
+	}
+	if c, err := a.Changes(t.Context(), c.Revision-1); err != nil || c.All || len(c.Objects) != each {
+		t.Errorf("one behind: got %d objects, all %v, %v", len(c.Objects), c.All, err)
+	}
+	if c, err := a.Changes(t.Context(), c.Revision+5); err != nil || !c.All {
+		t.Errorf("ahead of the store, as after its restoration: got %+v, %v", c, err)
+	}
+}
+
+func several(t *testing.T, open func() keyvault.Shared) {
+	put(t, open(), keyvault.Object{Kind: keyvault.Keys, Name: "n"})
+	var wg sync.WaitGroup
+	for range 3 {
+		s := open()
+		wg.Go(func() {
+			for range 20 {
+				err := s.Update(context.Background(), func(tx keyvault.Tx) error {
+					o, err := tx.Object(keyvault.Keys, "n")
+					o.PurgeOn++
+					return errors.Join(err, tx.Put(o))
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if o, _ := get(t, open(), keyvault.Keys, "n", ""); o.PurgeOn != 60 {
+		t.Errorf("got %d, want 60: an update was lost", o.PurgeOn)
 	}
 }

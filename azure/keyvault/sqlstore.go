@@ -5,13 +5,15 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 
 	"verdant/hsm"
 )
 
-// Schema is the ordered list of statements that makes the tables of SQLStore.
+// Schema is the ordered list of statements that makes the tables of SQLStore
+// in SQLite.
 var Schema = []string{
 	`CREATE TABLE kv_object (
 		vault TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
@@ -26,22 +28,53 @@ var Schema = []string{
 		PRIMARY KEY (vault, kind, name, version))`,
 	`CREATE TABLE kv_doomed (vault TEXT NOT NULL, key_id TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (vault, key_id))`,
 	`CREATE TABLE kv_cursor (vault TEXT NOT NULL PRIMARY KEY, seq INTEGER NOT NULL)`,
+	`CREATE TABLE kv_vault (vault TEXT NOT NULL PRIMARY KEY, revision INTEGER NOT NULL)`,
+	`CREATE TABLE kv_change (
+		vault TEXT NOT NULL, revision INTEGER NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, tag BLOB NOT NULL,
+		PRIMARY KEY (vault, revision, kind, name))`,
 }
 
-// SQLStore is a Store in a SQLite database that is durable on commit. It keeps
-// its prepared statements for the life of the database.
+// SQLStore is a Store in a database that is durable on commit. It keeps its
+// prepared statements for the life of the database. The statements are those
+// that SQLite and MySQL have in common; what differs is in dialect.
 type SQLStore struct {
-	db    *sql.DB
-	vault string
+	db      *sql.DB
+	vault   string
+	reader  string // under which the cursor is kept
+	dialect dialect
 
-	writing sync.Mutex // one transaction at a time; SQLite has one writer anyway
+	writing sync.Mutex // one transaction at a time; the databases have one writer a vault anyway
 	mu      sync.Mutex
 	stmts   map[string]*sql.Stmt
 }
 
-// NewSQLStore returns the store of one vault in a database with Schema.
+// dialect is what a database, or sharing it, makes different.
+type dialect struct {
+	// shared says that other servers have the vault open: transactions begin
+	// with lock, and their writes are told to the others.
+	shared bool
+	// lock reads a vault's revision and keeps other writers out until the end
+	// of the transaction; enter makes the row that lock reads.
+	lock, enter string
+	isolation   sql.IsolationLevel
+	// transient reports whether the same thing may work when done again; nil
+	// for never.
+	transient func(error) bool
+}
+
+// NewSQLStore returns the store of one vault in a SQLite database with Schema,
+// which no other server has open.
 func NewSQLStore(db *sql.DB, vault string) *SQLStore {
-	return &SQLStore{db: db, vault: strings.ToLower(vault), stmts: map[string]*sql.Stmt{}}
+	return newStore(db, vault, "", dialect{isolation: sql.LevelSerializable})
+}
+
+func newStore(db *sql.DB, vault, replica string, d dialect) *SQLStore {
+	s := &SQLStore{db: db, vault: strings.ToLower(vault), dialect: d, stmts: map[string]*sql.Stmt{}}
+	s.reader = s.vault
+	if replica != "" {
+		s.reader += "/" + replica
+	}
+	return s
 }
 
 func fold(name string) string { return strings.ToLower(name) }
@@ -84,12 +117,16 @@ func (s *SQLStore) Get(ctx context.Context, kind Kind, name, version string) (Ob
 	if version != "" {
 		query, args = getVersion, append([]any{version}, args...)
 	}
-	st, err := s.prepared(ctx, query)
-	if err != nil {
-		return Object{}, Version{}, s.wrap("get", kind, name, err)
-	}
-	o, v := Object{Kind: kind}, Version{}
-	err = st.QueryRowContext(ctx, args...).Scan(&o.Name, &o.State, &o.Current, &o.DeletedOn, &o.PurgeOn, &o.Meta, &v.ID, &v.Created, &v.Data, &v.Value)
+	var o Object
+	var v Version
+	err := s.again(ctx, func() error {
+		st, err := s.prepared(ctx, query)
+		if err != nil {
+			return err
+		}
+		o, v = Object{Kind: kind}, Version{}
+		return st.QueryRowContext(ctx, args...).Scan(&o.Name, &o.State, &o.Current, &o.DeletedOn, &o.PurgeOn, &o.Meta, &v.ID, &v.Created, &v.Data, &v.Value)
+	})
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return Object{}, Version{}, s.wrap("get", kind, name, ErrNoObject)
@@ -137,16 +174,19 @@ func (s *SQLStore) Doomed(ctx context.Context, before int64) ([]hsm.KeyID, error
 		func(scan func(...any) error) (id hsm.KeyID, err error) { return id, scan(&id) })
 }
 
-func query[T any](ctx context.Context, s *SQLStore, verb string, kind Kind, name, q string, args []any, row func(func(...any) error) (T, error)) ([]T, error) {
-	st, err := s.prepared(ctx, q)
-	if err != nil {
-		return nil, s.wrap(verb, kind, name, err)
-	}
-	rows, err := st.QueryContext(ctx, args...)
-	if err != nil {
-		return nil, s.wrap(verb, kind, name, err)
-	}
-	found, err := collect(rows, row)
+func query[T any](ctx context.Context, s *SQLStore, verb string, kind Kind, name, q string, args []any, row func(func(...any) error) (T, error)) (found []T, err error) {
+	err = s.again(ctx, func() error {
+		st, err := s.prepared(ctx, q)
+		if err != nil {
+			return err
+		}
+		rows, err := st.QueryContext(ctx, args...)
+		if err != nil {
+			return err
+		}
+		found, err = collect(rows, row)
+		return err
+	})
 	if err != nil {
 		return nil, s.wrap(verb, kind, name, err)
 	}
@@ -170,10 +210,16 @@ func (s *SQLStore) wrap(verb string, kind Kind, name string, err error) error {
 }
 
 // Update implements Store.
-func (s *SQLStore) Update(ctx context.Context, fn func(Tx) error) (err error) {
+func (s *SQLStore) Update(ctx context.Context, fn func(Tx) error) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
+	return s.again(ctx, func() error { return s.once(ctx, fn) })
+}
+
+// once runs one transaction. An error of its commit that leaves it open
+// whether the database has the transaction is settled before once returns.
+func (s *SQLStore) once(ctx context.Context, fn func(Tx) error) (err error) {
+	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: s.dialect.isolation})
 	if err != nil {
 		return fmt.Errorf("vault %s: begin: %w", s.vault, err)
 	}
@@ -184,19 +230,34 @@ func (s *SQLStore) Update(ctx context.Context, fn func(Tx) error) (err error) {
 			}
 		}
 	}()
-	if err := fn(&sqlTx{ctx: ctx, s: s, tx: tx}); err != nil {
+	t := &sqlTx{ctx: ctx, s: s, tx: tx}
+	if err := t.begin(); err != nil {
+		return err
+	}
+	if err := fn(t); err != nil {
+		return err
+	}
+	if err := t.tell(); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("vault %s: commit: %w", s.vault, err)
+		return t.settle(fmt.Errorf("vault %s: commit: %w", s.vault, err))
 	}
 	return nil
+}
+
+// again does something once more, with growing pauses, while its error is one
+// that may pass.
+func (s *SQLStore) again(ctx context.Context, fn func() error) error {
+	return again(ctx, s.dialect.transient, fn)
 }
 
 // Cursor implements Store.
 func (s *SQLStore) Cursor(ctx context.Context) (uint64, error) {
 	var seq int64
-	err := s.db.QueryRowContext(ctx, `SELECT seq FROM kv_cursor WHERE vault = ?`, s.vault).Scan(&seq)
+	err := s.again(ctx, func() error {
+		return s.db.QueryRowContext(ctx, `SELECT seq FROM kv_cursor WHERE vault = ?`, s.reader).Scan(&seq)
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}
@@ -208,7 +269,10 @@ func (s *SQLStore) Cursor(ctx context.Context) (uint64, error) {
 
 // SetCursor implements Store.
 func (s *SQLStore) SetCursor(ctx context.Context, seq uint64) error {
-	_, err := s.db.ExecContext(ctx, `INSERT INTO kv_cursor (vault, seq) VALUES (?, ?) ON CONFLICT (vault) DO UPDATE SET seq = excluded.seq`, s.vault, int64(seq))
+	err := s.again(ctx, func() error {
+		_, err := s.db.ExecContext(ctx, `REPLACE INTO kv_cursor (vault, seq) VALUES (?, ?)`, s.reader, int64(seq))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("vault %s: keep the audit cursor: %w", s.vault, err)
 	}
@@ -220,6 +284,12 @@ type sqlTx struct {
 	ctx context.Context
 	s   *SQLStore
 	tx  *sql.Tx
+
+	// Of a shared store: the revision that this transaction found, what it
+	// changed, and the tag by which it is known again.
+	revision int64
+	changes  map[Change]bool
+	tag      []byte
 }
 
 func (t *sqlTx) Object(kind Kind, name string) (Object, error) {
@@ -249,7 +319,7 @@ func (t *sqlTx) Version(kind Kind, name, version string) (Version, error) {
 }
 
 func (t *sqlTx) Versions(kind Kind, name string) ([]Version, error) {
-	rows, err := t.tx.QueryContext(t.ctx, listVersions, t.s.vault, string(kind), fold(name), "", -1)
+	rows, err := t.tx.QueryContext(t.ctx, listVersions, t.s.vault, string(kind), fold(name), "", math.MaxInt32)
 	if err != nil {
 		return nil, t.s.wrap("read the versions of", kind, name, err)
 	}
@@ -260,36 +330,71 @@ func (t *sqlTx) Versions(kind Kind, name string) ([]Version, error) {
 	return found, nil
 }
 
-func (t *sqlTx) exec(verb string, kind Kind, name, q string, args ...any) error {
-	if _, err := t.tx.ExecContext(t.ctx, q, args...); err != nil {
-		return t.s.wrap(verb, kind, name, err)
+// exec returns how many rows the statement changed.
+func (t *sqlTx) exec(verb string, kind Kind, name, q string, args ...any) (int64, error) {
+	result, err := t.tx.ExecContext(t.ctx, q, args...)
+	if err != nil {
+		return 0, t.s.wrap(verb, kind, name, err)
 	}
-	return nil
+	n, err := result.RowsAffected()
+	if err != nil {
+		return 0, t.s.wrap(verb, kind, name, err)
+	}
+	return n, nil
 }
 
 func (t *sqlTx) Put(o Object) error {
-	return t.exec("write", o.Kind, o.Name, `INSERT INTO kv_object (vault, kind, name, shown, state, current, deleted_on, purge_on, meta) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (vault, kind, name) DO UPDATE SET shown = excluded.shown, state = excluded.state, current = excluded.current,
-		deleted_on = excluded.deleted_on, purge_on = excluded.purge_on, meta = excluded.meta`,
+	t.changed(o.Kind, fold(o.Name))
+	_, err := t.exec("write", o.Kind, o.Name, `REPLACE INTO kv_object (vault, kind, name, shown, state, current, deleted_on, purge_on, meta) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		t.s.vault, string(o.Kind), fold(o.Name), o.Name, int(o.State), o.Current, o.DeletedOn, o.PurgeOn, o.Meta)
+	return err
 }
 
 func (t *sqlTx) PutVersion(kind Kind, name string, v Version) error {
-	return t.exec("write a version of", kind, name, `INSERT INTO kv_version (vault, kind, name, version, created, data, value) VALUES (?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (vault, kind, name, version) DO UPDATE SET created = excluded.created, data = excluded.data, value = excluded.value`,
+	t.changed(kind, fold(name))
+	_, err := t.exec("write a version of", kind, name, `REPLACE INTO kv_version (vault, kind, name, version, created, data, value) VALUES (?, ?, ?, ?, ?, ?, ?)`,
 		t.s.vault, string(kind), fold(name), v.ID, v.Created, v.Data, v.Value)
+	return err
 }
 
 func (t *sqlTx) Delete(kind Kind, name string) error {
-	return errors.Join(
-		t.exec("delete the versions of", kind, name, `DELETE FROM kv_version WHERE vault = ? AND kind = ? AND name = ?`, t.s.vault, string(kind), fold(name)),
-		t.exec("delete", kind, name, `DELETE FROM kv_object WHERE vault = ? AND kind = ? AND name = ?`, t.s.vault, string(kind), fold(name)))
+	t.changed(kind, fold(name))
+	_, verr := t.exec("delete the versions of", kind, name, `DELETE FROM kv_version WHERE vault = ? AND kind = ? AND name = ?`, t.s.vault, string(kind), fold(name))
+	_, err := t.exec("delete", kind, name, `DELETE FROM kv_object WHERE vault = ? AND kind = ? AND name = ?`, t.s.vault, string(kind), fold(name))
+	return errors.Join(verr, err)
 }
 
 func (t *sqlTx) Doom(id hsm.KeyID, since int64) error {
-	return t.exec("doom", Keys, string(id), `INSERT INTO kv_doomed (vault, key_id, since) VALUES (?, ?, ?) ON CONFLICT (vault, key_id) DO UPDATE SET since = excluded.since`, t.s.vault, string(id), since)
+	_, err := t.exec("doom", Keys, string(id), `REPLACE INTO kv_doomed (vault, key_id, since) VALUES (?, ?, ?)`, t.s.vault, string(id), max(since, condemned+1))
+	return err
 }
 
 func (t *sqlTx) Spare(id hsm.KeyID) error {
-	return t.exec("spare", Keys, string(id), `DELETE FROM kv_doomed WHERE vault = ? AND key_id = ?`, t.s.vault, string(id))
+	n, err := t.exec("spare", Keys, string(id), `DELETE FROM kv_doomed WHERE vault = ? AND key_id = ? AND since > ?`, t.s.vault, string(id), condemned)
+	if err == nil && n == 0 {
+		err = t.s.wrap("spare", Keys, string(id), ErrCondemned)
+	}
+	return err
+}
+
+// condemned is since of a key whose destruction has begun.
+const condemned = 0
+
+func (t *sqlTx) Condemn(id hsm.KeyID) (bool, error) {
+	var since int64
+	err := t.tx.QueryRowContext(t.ctx, `SELECT since FROM kv_doomed WHERE vault = ? AND key_id = ?`, t.s.vault, string(id)).Scan(&since)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, t.s.wrap("condemn", Keys, string(id), err)
+	}
+	t.changed(TokenKeys, string(id))
+	_, err = t.exec("condemn", Keys, string(id), `UPDATE kv_doomed SET since = ? WHERE vault = ? AND key_id = ?`, condemned, t.s.vault, string(id))
+	return true, err
+}
+
+func (t *sqlTx) Destroyed(id hsm.KeyID) error {
+	_, err := t.exec("forget", Keys, string(id), `DELETE FROM kv_doomed WHERE vault = ? AND key_id = ? AND since = ?`, t.s.vault, string(id), condemned)
+	return err
 }

@@ -203,12 +203,23 @@ func (n Names) GrantOf(r Region, identity, object string) (Grant, bool) {
 	return Grant{}, false
 }
 
-// principalType is what the control plane calls a principal.
+// principalType is what the control plane calls a principal of the tenant; ""
+// if it is none.
 func (n Names) principalType(objectID string) string {
-	for _, g := range []Group{n.AdminsGroup(), n.ProfessionalsGroup(), n.AuditorsGroup()} {
+	for _, g := range n.groups() {
 		if g.ObjectID == objectID {
 			return "Group"
 		}
 	}
-	return "ServicePrincipal"
+	for _, u := range n.Users() {
+		if u.ObjectID == objectID {
+			return "User"
+		}
+	}
+	for _, id := range n.Identities() {
+		if id.PrincipalID == objectID {
+			return "ServicePrincipal"
+		}
+	}
+	return ""
 }

@@ -16,6 +16,14 @@ func activityName(action string) string {
 		return "Create role assignment"
 	case actionAssignmentDelete:
 		return "Delete role assignment"
+	case actionDefinitionWrite:
+		return "Create or update custom role definition"
+	case actionDefinitionDelete:
+		return "Delete custom role definition"
+	case actionDenialWrite:
+		return "Create deny assignment"
+	case actionDenialDelete:
+		return "Delete deny assignment"
 	}
 	return action
 }
@@ -30,7 +38,7 @@ func (s *Server) announce(r *http.Request, c *call, id string) error {
 // either way, so a row that is lost is reported and not an error.
 func (s *Server) activity(r *http.Request, c *call, id, status string, failure *rest.Error) {
 	if err := s.sink.Emit(r.Context(), "AzureActivity", s.activityRow(r, c, id, status, failure)); err != nil {
-		s.log.Error("activity row lost", "operation", string(c.route.Action), "status", status, "correlation", c.correlation, "error", err.Error())
+		s.log.Error("activity row lost", "operation", c.action, "status", status, "correlation", c.correlation, "error", err.Error())
 	}
 }
 
@@ -40,22 +48,22 @@ func (s *Server) activityRow(r *http.Request, c *call, id, status string, failur
 		caller = c.caller.ObjectID
 	}
 	level := "Informational"
-	properties := map[string]string{"eventCategory": "Administrative", "entity": id, "message": string(c.route.Action), "hierarchy": s.cfg.TenantID}
+	properties := map[string]string{"eventCategory": "Administrative", "entity": id, "message": c.action, "hierarchy": s.cfg.TenantID}
 	if failure != nil {
 		level = "Error"
 		properties["statusCode"], properties["statusMessage"] = failure.Code, failure.Message
 	}
-	operation := strings.ToUpper(string(c.route.Action))
+	operation := strings.ToUpper(c.action)
 	provider, _, _ := strings.Cut(operation, "/")
 	row := telemetry.Row{
 		"TimeGenerated": c.at, "EventSubmissionTimestamp": c.at, "Level": level, "Category": "Administrative", "CategoryValue": "Administrative",
-		"OperationName": activityName(string(c.route.Action)), "OperationNameValue": operation,
+		"OperationName": activityName(c.action), "OperationNameValue": operation,
 		"ActivityStatus": status, "ActivityStatusValue": status, "Caller": caller, "CallerIpAddress": c.source,
 		"CorrelationId": c.correlation, "OperationId": c.correlation, "EventDataId": newGUID(),
 		"ResourceProvider": provider, "ResourceProviderValue": provider, "ResourceId": id, "Hierarchy": s.cfg.TenantID,
 		"ResourceGroup": rest.ResourceGroup(id),
 		"HTTPRequest":   text(map[string]string{"clientRequestId": c.correlation, "clientIpAddress": c.source, "method": r.Method, "url": r.URL.Path}),
-		"Authorization": text(map[string]string{"scope": c.scope, "action": string(c.route.Action)}),
+		"Authorization": text(map[string]string{"scope": c.scope, "action": c.action}),
 		"Claims": text(map[string]string{"oid": c.caller.ObjectID, "tid": c.caller.TenantID, "appid": c.caller.AppID,
 			"name": c.caller.Name, "uti": c.caller.TokenID}),
 		"Properties": text(properties),

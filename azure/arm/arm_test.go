@@ -52,6 +52,9 @@ type world struct {
 	key    *rsa.PrivateKey
 	now    time.Time
 
+	changes map[string]control.Change
+	types   map[string]string // principals that the tenant knows
+
 	mu   sync.Mutex
 	rows []telemetry.Row
 	fail error
@@ -98,7 +101,7 @@ func (w *world) start(t *testing.T) {
 	var err error
 	w.Server, err = control.New(control.Config{
 		TenantID: tenantID, TenantName: "Verdant", Domain: "verdant.localhost", Authority: "https://login.verdant.localhost", Host: host,
-		Subscriptions: []string{subscriptionID},
+		Subscriptions: []string{subscriptionID}, Changes: w.changes, PrincipalType: func(id string) string { return w.types[id] },
 		Resources: []rest.Resource{resource(group, "Microsoft.Resources/resourceGroups"), resource(vault, "Microsoft.KeyVault/vaults"),
 			resource(workspace, "Microsoft.OperationalInsights/workspaces"),
 			resource(vault+"/providers/Microsoft.Insights/diagnosticSettings/log-analytics", "Microsoft.Insights/diagnosticSettings")},
@@ -203,13 +206,17 @@ func (f fixed) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acc
 
 func (w *world) assignments(t *testing.T, token string) *armauthorization.RoleAssignmentsClient {
 	t.Helper()
-	c, err := armauthorization.NewRoleAssignmentsClient(subscriptionID, fixed(token), &arm.ClientOptions{DisableRPRegistration: true, ClientOptions: azcore.ClientOptions{
-		Transport: w, Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: "https://login.verdant.localhost/", Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
-			cloud.ResourceManager: {Endpoint: "https://" + host, Audience: "https://management.azure.com"}}}}})
+	c, err := armauthorization.NewRoleAssignmentsClient(subscriptionID, fixed(token), w.options())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+func (w *world) options() *arm.ClientOptions {
+	return &arm.ClientOptions{DisableRPRegistration: true, ClientOptions: azcore.ClientOptions{
+		Transport: w, Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: "https://login.verdant.localhost/", Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+			cloud.ResourceManager: {Endpoint: "https://" + host, Audience: "https://management.azure.com"}}}}}
 }
 
 func (w *world) maySign() bool {

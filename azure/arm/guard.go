@@ -23,9 +23,12 @@ type call struct {
 	route  route.Route
 	params map[string]string
 	caller rest.Caller
-	// scope is the ARM id in the request's spelling that the operation's
-	// action is checked at.
-	scope         string
+	// scope is the ARM id in the request's spelling that action is checked at.
+	action, scope string
+	// wanted and stored are what a request about a role assignment wants to
+	// write, and what is there; nil if there is nothing.
+	wanted        *assignmentBody
+	stored        *assignment
 	at            time.Time
 	id            string // x-ms-request-id
 	correlation   string
@@ -80,7 +83,7 @@ func (s *Server) dispatcher(routes []route.Route) (http.Handler, error) {
 		}
 		if pathKnown {
 			rest.WriteError(w, rest.Errorf(http.StatusMethodNotAllowed, "HttpMethodNotSupported",
-				"The control plane does not answer %s here: it creates and changes role assignments only.", r.Method), c.id)
+				"The control plane does not answer %s here: it changes role and deny assignments, custom roles and what it says of a resource.", r.Method), c.id)
 			return
 		}
 		rest.WriteError(w, rest.Errorf(http.StatusNotFound, "InvalidResourceType", "The path does not name a resource type that this control plane knows."), c.id)
@@ -185,7 +188,17 @@ func (s *Server) guard(r route.Route, next http.Handler) http.Handler {
 		}
 		c.caller = caller
 		c.scope = scopeOf(c.params)
-		if r.Action != route.Decided && !s.may(c, string(r.Action), c.scope) {
+		if r.Action == route.Decided {
+			next.ServeHTTP(w, req)
+			return
+		}
+		c.action = string(r.Action)
+		attributes, err := s.attributes(req, c)
+		if err != nil {
+			s.fail(w, c, err)
+			return
+		}
+		if !s.policy.CheckWith(c.principal(), c.action, false, c.scope, attributes).Allowed {
 			s.deny(w, req, c)
 			return
 		}
@@ -208,13 +221,26 @@ func scopeOf(params map[string]string) string {
 	return scope
 }
 
+func (c *call) principal() rbac.Principal {
+	return rbac.Principal{ObjectID: c.caller.ObjectID, Groups: c.caller.Groups}
+}
+
 func (s *Server) may(c *call, action, scope string) bool {
-	return s.policy.Check(rbac.Principal{ObjectID: c.caller.ObjectID, Groups: c.caller.Groups}, action, false, scope).Allowed
+	return s.policy.Check(c.principal(), action, false, scope).Allowed
+}
+
+// fail answers an error of the control plane's own; what is behind an internal
+// one goes to the log.
+func (s *Server) fail(w http.ResponseWriter, c *call, err error) {
+	if rest.AsError(err, c.id).Status == http.StatusInternalServerError {
+		s.log.Error("control plane", "operation", c.route.Name, "request", c.id, "error", err.Error())
+	}
+	rest.WriteError(w, err, c.id)
 }
 
 // deny answers 403; a refused write leaves a row.
 func (s *Server) deny(w http.ResponseWriter, req *http.Request, c *call) {
-	err := s.forbidden(c, string(c.route.Action), c.scope)
+	err := s.forbidden(c, c.action, c.scope)
 	if c.route.Audit == route.AuditCall {
 		s.activity(req, c, c.scope, "Failure", err)
 	}
@@ -225,6 +251,11 @@ func (s *Server) forbidden(c *call, action, scope string) *rest.Error {
 	name := c.caller.Name
 	if name == "" {
 		name = c.caller.AppID
+	}
+	if deny := s.policy.Check(c.principal(), action, false, scope).DenyAssignmentID; deny != "" {
+		return rest.Errorf(http.StatusForbidden, "DenyAssignmentAuthorizationFailed",
+			"The client '%s' with object id '%s' has permission to perform action '%s' on scope '%s'; however, the access is denied because of the deny assignment with name '%s' and Id '%s' at scope '%s'.",
+			name, c.caller.ObjectID, action, scope, s.denialName(deny), guidOf(deny), strings.TrimSuffix(deny, "/providers/"+denialType+"/"+guidOf(deny)))
 	}
 	return rest.Errorf(http.StatusForbidden, "AuthorizationFailed",
 		"The client '%s' with object id '%s' does not have authorization to perform action '%s' over scope '%s' or the scope is invalid. If access was recently granted, please refresh your credentials.",

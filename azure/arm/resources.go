@@ -43,7 +43,7 @@ func (s *Server) getOrList(w http.ResponseWriter, r *http.Request) {
 		rest.WriteError(w, s.forbidden(c, readAction(typ), id), c.id)
 		return
 	}
-	res, found := s.byID[strings.ToLower(id)]
+	res, found := s.Resource(id)
 	if !found {
 		rest.WriteError(w, notFound(id, typ, name), c.id)
 		return
@@ -100,7 +100,7 @@ func typeOf(id string) (typ, name string, ok bool) {
 func (s *Server) writeList(w http.ResponseWriter, c *call, parent, action string, keep func(rest.Resource) bool) {
 	prefix := strings.ToLower(strings.TrimRight(parent, "/")) + "/"
 	value := []rest.Resource{}
-	for _, res := range s.resources {
+	for _, res := range s.resources.Load().sorted {
 		if strings.HasPrefix(strings.ToLower(res.ID), prefix) && keep(res) && s.may(c, readAction(res.Type), res.ID) {
 			value = append(value, res)
 		}
@@ -217,7 +217,7 @@ func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
 func (s *Server) underKnown(scope string) (string, error) {
 	parts := segments(scope)
 	for n := len(parts); n >= 4; n-- {
-		res, ok := s.byID["/"+strings.ToLower(strings.Join(parts[:n], "/"))]
+		res, ok := s.Resource("/" + strings.Join(parts[:n], "/"))
 		if !ok {
 			continue
 		}

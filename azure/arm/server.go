@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"verdant/azure/rbac"
@@ -32,15 +31,19 @@ type Config struct {
 	Host string
 	// Subscriptions are the ids of the tenant's subscriptions.
 	Subscriptions []string
-	// Resources are served as they are; they do not change while the server
-	// lives. Resource groups are resources of the type
+	// Resources are served as they are, but for what Changes lets callers
+	// change. Resource groups are resources of the type
 	// Microsoft.Resources/resourceGroups.
 	Resources []rest.Resource
+	// Changes are the resource types of which something can be changed, by
+	// lower-case type. What was changed is stored and takes the place of what
+	// Resources says.
+	Changes map[string]Change
 	// Assignments are made when they are first seen in a database. One that
 	// was deleted since stays deleted.
 	Assignments []rbac.Assignment
-	// PrincipalType tells what the principal of such an assignment is: User,
-	// Group or ServicePrincipal. nil means ServicePrincipal.
+	// PrincipalType tells what a principal of the tenant is: User, Group or
+	// ServicePrincipal, and "" for one that it does not know. nil knows none.
 	PrincipalType func(objectID string) string
 	// Suffixes are the DNS suffixes that the cloud's metadata names, such as
 	// "keyVaultDns"; nil means Azure's.
@@ -72,14 +75,13 @@ type Server struct {
 	sink      telemetry.Sink
 	log       *slog.Logger
 	now       func() time.Time
-	resources []rest.Resource          // sorted by id
-	byID      map[string]rest.Resource // by lower-case id
+	resources atomic.Pointer[resourceSet]
 	handler   http.Handler
 
-	// writing is held over a change of assignments, from the look at what is
-	// there to the policy's update.
+	// writing is held over a change, from the look at what is there to its
+	// taking effect. One control plane writes to a database.
 	writing sync.Mutex
-	store   *assignmentStore
+	store   *store
 }
 
 // New makes the control plane and puts the stored role assignments into the
@@ -89,7 +91,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, errors.New("control plane: DB, Policy and Verifier are needed")
 	}
 	s := &Server{cfg: cfg, policy: deps.Policy, verifier: deps.Verifier, sink: deps.Sink, log: deps.Log, now: deps.Now,
-		byID: map[string]rest.Resource{}, store: &assignmentStore{deps.DB}}
+		store: &store{deps.DB}}
 	if s.sink == nil {
 		s.sink = telemetry.Discard{}
 	}
@@ -99,17 +101,12 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	for _, r := range cfg.Resources {
-		key := strings.ToLower(r.ID)
-		if _, twice := s.byID[key]; twice || !strings.HasPrefix(key, "/subscriptions/") {
-			return nil, fmt.Errorf("control plane: resource id %q is in use or not an ARM id", r.ID)
-		}
-		s.byID[key] = r
+	base, err := newResourceSet(cfg.Resources)
+	if err != nil {
+		return nil, fmt.Errorf("control plane: %w", err)
 	}
-	for _, key := range slices.Sorted(maps.Keys(s.byID)) {
-		s.resources = append(s.resources, s.byID[key])
-	}
-	if err := s.loadAssignments(context.Background()); err != nil {
+	s.resources.Store(base)
+	if err := s.loadState(context.Background()); err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
 	handler, err := s.dispatcher(s.Routes())
@@ -123,27 +120,50 @@ func New(cfg Config, deps Deps) (*Server, error) {
 // Handler answers the control plane's operations.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-func (s *Server) loadAssignments(ctx context.Context) error {
+// Resource returns a resource as it is now.
+func (s *Server) Resource(id string) (rest.Resource, bool) {
+	res, ok := s.resources.Load().byID[strings.ToLower(id)]
+	return res, ok
+}
+
+// loadState plants the initial assignments and takes over what is stored.
+func (s *Server) loadState(ctx context.Context) error {
 	var seeds []assignment
 	for _, a := range s.cfg.Assignments {
 		if _, known := s.policy.Role(a.RoleDefinitionID); !known {
 			return fmt.Errorf("initial assignment %s: role %s is not defined", a.ID, a.RoleDefinitionID)
 		}
-		seed := assignment{Assignment: a, PrincipalType: "ServicePrincipal", UpdatedOn: a.CreatedOn}
-		if s.cfg.PrincipalType != nil {
-			seed.PrincipalType = s.cfg.PrincipalType(a.PrincipalID)
+		seed := assignment{Assignment: a, PrincipalType: s.principalType(a.PrincipalID), UpdatedOn: a.CreatedOn}
+		if seed.PrincipalType == "" {
+			seed.PrincipalType = "ServicePrincipal"
 		}
 		if seed.CreatedOn.IsZero() {
 			seed.CreatedOn, seed.UpdatedOn = s.now(), s.now()
 		}
 		seeds = append(seeds, seed)
 	}
-	stored, err := s.store.load(ctx, seeds)
+	if err := s.store.plant(ctx, seeds); err != nil {
+		return fmt.Errorf("initial role assignments: %w", err)
+	}
+	stored, err := s.store.load(ctx)
 	if err != nil {
-		return fmt.Errorf("role assignments: %w", err)
+		return fmt.Errorf("stored state: %w", err)
 	}
-	for _, a := range stored {
-		s.policy.Put(a.Assignment)
+	snapshot := stored.snapshot(s.policy.Roles())
+	snapshot.Assignments = append(s.policy.List(""), snapshot.Assignments...)
+	snapshot.Denials = append(s.policy.Denials(), snapshot.Denials...)
+	s.policy.Replace(snapshot)
+	set := s.resources.Load()
+	for _, res := range stored.changed(s.cfg.Resources) {
+		set = set.with(res)
 	}
+	s.resources.Store(set)
 	return nil
+}
+
+func (s *Server) principalType(objectID string) string {
+	if s.cfg.PrincipalType == nil {
+		return ""
+	}
+	return s.cfg.PrincipalType(objectID)
 }

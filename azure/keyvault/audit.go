@@ -77,7 +77,8 @@ func (s *Server) record(ctx context.Context, c *call, r *http.Request) error {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	e := auditEvent{Time: c.start.UTC(), Category: "AuditEvent", ResourceID: strings.ToUpper(s.cfg.ResourceID), OperationName: c.op,
+	e := &c.event
+	*e = auditEvent{Time: c.start.UTC(), Category: "AuditEvent", ResourceID: s.upper, OperationName: c.op,
 		OperationVersion: c.api, ResultType: "Success", ResultSignature: http.StatusText(status),
 		DurationMs: s.now().Sub(c.start).Milliseconds(), CallerIPAddress: c.source(r.RemoteAddr), CorrelationID: c.id,
 		Properties: auditProperties{ClientInfo: shorten(r.UserAgent()), RequestURI: s.requestURI(r, c.api), ID: c.objectID, HTTPStatusCode: status,
@@ -91,13 +92,28 @@ func (s *Server) record(ctx context.Context, c *call, r *http.Request) error {
 		e.Properties.ID = s.idOf(r.URL.Path)
 	}
 	if c.token {
-		e.Identity.Claim = &auditClaim{c.caller.ObjectID, c.caller.AppID, c.caller.TenantID, c.caller.Issuer, c.caller.Name, c.caller.MIResource}
+		c.claim = auditClaim{c.caller.ObjectID, c.caller.AppID, c.caller.TenantID, c.caller.Issuer, c.caller.Name, c.caller.MIResource}
+		e.Identity.Claim = &c.claim
 	}
-	seq, err := s.audit.Append(ctx, e.encode(make([]byte, 0, 1536)))
+	c.encoded = e.encode(c.encoded[:0])
+	seq, err := s.audit.Append(ctx, c.encoded)
 	if err == nil && s.forwards() {
-		s.recent.put(seq, &e)
+		s.recent.put(seq, e.clone())
 	}
 	return err
+}
+
+// clone is a copy that outlives its call.
+func (e *auditEvent) clone() *auditEvent {
+	kept := struct {
+		auditEvent
+		claim auditClaim
+	}{auditEvent: *e}
+	if e.Identity.Claim != nil {
+		kept.claim = *e.Identity.Claim
+		kept.Identity.Claim = &kept.claim
+	}
+	return &kept.auditEvent
 }
 
 // forwards reports whether there is somebody to forward records to.
@@ -134,19 +150,17 @@ func (c *call) addressKind() string {
 // requestURI is the address asked for, with no parameter but the api-version.
 func (s *Server) requestURI(r *http.Request, version string) string {
 	path, _ := normalise(r.URL.Path)
-	uri := "https://" + s.host
-	if plainPath(path) {
-		uri += path
-	} else {
-		uri += (&url.URL{Path: path}).EscapedPath()
+	if !plainPath(path) {
+		path = (&url.URL{Path: path}).EscapedPath()
 	}
-	if len(uri) > 512 {
-		uri = uri[:512]
+	const scheme = "https://"
+	if room := max(512-len(scheme)-len(s.host), 0); len(path) > room {
+		path = path[:room]
 	}
-	if version != "" {
-		uri += "?api-version=" + version
+	if version == "" {
+		return scheme + s.host + path
 	}
-	return uri
+	return scheme + s.host + path + "?api-version=" + version
 }
 
 // plainPath reports whether a path is its own escaped form.

@@ -1,7 +1,6 @@
 package keyvault
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -46,13 +45,19 @@ type call struct {
 	key       *keyProperties
 	failure   *rest.Error // what went wrong, for the audit record
 	cause     error       // and why, if the wire error does not say so
+
+	address string     // what source found
+	event   auditEvent // the audit record
+	claim   auditClaim // its caller
+	encoded []byte     // its JSON
 }
 
-// answer buffers a response.
+// answer buffers a response: its body, and its headers in the map that
+// net/http sends with the first byte.
 type answer struct {
 	header http.Header
 	status int
-	body   bytes.Buffer
+	body   []byte
 }
 
 func (a *answer) Header() http.Header { return a.header }
@@ -65,25 +70,58 @@ func (a *answer) WriteHeader(status int) {
 
 func (a *answer) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
-	return a.body.Write(p)
+	a.body = append(a.body, p...)
+	return len(p), nil
 }
 
 func (a *answer) reset() {
-	a.header, a.status = http.Header{}, 0
-	a.body.Reset()
+	clear(a.header)
+	clear(a.body)
+	a.status, a.body = 0, a.body[:0]
 }
 
-type callKey struct{}
+// maxKeptBody bounds a body's buffer that is kept for a later request.
+const maxKeptBody = 16 << 10
 
-func callOf(r *http.Request) *call { return r.Context().Value(callKey{}).(*call) }
+// begin is a new call. Its memory is used again: nothing may hold a call, or
+// what it points into, after end.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request) *call {
+	c, _ := s.calls.Get().(*call)
+	if c == nil {
+		c = new(call)
+	}
+	c.id, c.start, c.op, c.api, c.header = uuid(), s.now(), "Unknown", apiVersion(r.URL.RawQuery), w.Header()
+	c.info, c.known = conninfo.From(r.Context())
+	return c
+}
+
+// end gives a call's memory back, without what was in it.
+func (s *Server) end(c *call) {
+	if cap(c.body) > maxKeptBody {
+		return
+	}
+	clear(c.body)
+	*c = call{answer: answer{body: c.body[:0]}, encoded: c.encoded[:0]}
+	s.calls.Put(c)
+}
+
+// callOf is the call whose answer w is: every handler of the vault gets it.
+func callOf(w http.ResponseWriter) *call { return w.(*call) }
 
 // uuid is a random (version 4) UUID.
 func uuid() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never returns an error (crypto/rand)
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+	var text [36]byte
+	for i, at := 0, 0; i < len(b); i, at = i+1, at+2 {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			text[at] = '-'
+			at++
+		}
+		hex.Encode(text[at:at+2], b[i:i+1])
+	}
+	return string(text[:])
 }
 
 // newVersion is a version id: 32 random hexadecimal digits.
@@ -96,16 +134,17 @@ func newVersion() string {
 // serve answers a request: work it out, write the audit record, and only then
 // let the answer out.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	c := &call{id: uuid(), start: s.now(), op: "Unknown", api: apiVersion(r.URL.RawQuery), answer: answer{header: http.Header{}}}
-	c.info, c.known = conninfo.From(r.Context())
+	c := s.begin(w, r)
 	s.work(c, r)
-	if err := s.record(context.WithoutCancel(r.Context()), c, r); err != nil {
+	// Without the request's context: a client that goes away leaves a record.
+	if err := s.record(context.Background(), c, r); err != nil {
 		// The result does not leave without its record.
 		c.reset()
 		rest.WriteError(&c.answer, rest.Errorf(http.StatusInternalServerError, "InternalServerError",
 			"The audit record of this request could not be written, so its result is withheld. Correlation id: %s.", c.id), c.id)
 	}
 	s.flush(c, w)
+	s.end(c)
 }
 
 // work runs the route, and turns a panic in it, which would be our defect,
@@ -117,9 +156,11 @@ func (s *Server) work(c *call, r *http.Request) {
 			c.fail(fmt.Errorf("panic: %v", p))
 		}
 	}()
-	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 	path, plain := normalise(r.URL.Path)
-	r.URL = &url.URL{Path: rewrite(path), RawQuery: r.URL.RawQuery}
+	if path = rewrite(path); path != r.URL.Path || r.URL.RawPath != "" {
+		r = r.WithContext(r.Context()) // a copy: the record tells the address as it came
+		r.URL = &url.URL{Path: path, RawQuery: r.URL.RawQuery}
+	}
 	if !plain {
 		s.unknown(c, r)
 		return
@@ -150,8 +191,7 @@ func normalise(path string) (clean string, plain bool) {
 // flush sends the buffered answer. Header names are written as net/http would
 // make them canonical, which saves it the work.
 func (s *Server) flush(c *call, w http.ResponseWriter) {
-	h := w.Header()
-	maps.Copy(h, c.header)
+	h := c.header
 	maps.Copy(h, s.fixed)
 	values := [3]string{c.id, c.networkInfo()}
 	h["X-Ms-Request-Id"] = values[0:1:1]
@@ -164,7 +204,7 @@ func (s *Server) flush(c *call, w http.ResponseWriter) {
 		c.status = http.StatusOK
 	}
 	w.WriteHeader(c.status)
-	_, _ = w.Write(c.body.Bytes()) // a client that went away is not our error
+	_, _ = w.Write(c.body) // a client that went away is not our error
 }
 
 // fixedHeaders are on every answer of the vault.
@@ -197,8 +237,12 @@ func (c *call) networkInfo() string {
 
 // source is the caller's address without its port.
 func (c *call) source(remote string) string {
+	if c.address != "" {
+		return c.address
+	}
 	if c.info.Source.IsValid() {
-		return c.info.Source.Addr().Unmap().String()
+		c.address = c.info.Source.Addr().Unmap().String()
+		return c.address
 	}
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
@@ -222,8 +266,8 @@ func (c *call) fail(err error) {
 // guard is what every operation shares: who asks, from where, and whether a
 // role lets them.
 func (s *Server) guard(rt route.Route, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		c := callOf(r)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := callOf(w)
 		c.op, c.name, c.version = rt.Name, r.PathValue("name"), r.PathValue("version")
 		if err := s.admit(c, r, rt); err != nil {
 			c.fail(err)
@@ -359,8 +403,8 @@ func (c *call) who() string {
 
 // unknown answers what no route does; it tells nothing to those who may not
 // ask.
-func (s *Server) unknown(_ http.ResponseWriter, r *http.Request) {
-	c := callOf(r)
+func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
+	c := callOf(w)
 	if err := s.identify(c, r); err != nil {
 		c.fail(err)
 		return

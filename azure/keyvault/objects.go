@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strconv"
 
-	"verdant/azure/rest"
 	"verdant/hsm"
 )
 
@@ -18,8 +17,8 @@ import (
 // answer, or an error.
 type operation func(c *call, r *http.Request) (status int, body any, err error)
 
-func (op operation) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
-	c := callOf(r)
+func (op operation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := callOf(w)
 	status, body, err := op(c, r)
 	switch {
 	case err != nil:
@@ -27,7 +26,7 @@ func (op operation) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	case body == nil:
 		c.WriteHeader(status)
 	default:
-		rest.WriteJSON(c, status, body)
+		c.answerJSON(status, body)
 	}
 }
 

@@ -89,7 +89,7 @@ type TokenVerifier interface {
 }
 
 // Journal keeps audit records; *journal.Journal is one. Several vaults may
-// share a journal.
+// share a journal. Append keeps nothing of the records' memory.
 type Journal interface {
 	Append(ctx context.Context, records ...[]byte) (first uint64, err error)
 	Read(ctx context.Context, from uint64, fn func(seq uint64, record []byte) error) error
@@ -123,6 +123,7 @@ type Deps struct {
 type Server struct {
 	cfg    Config
 	host   string      // <name>.<suffix>
+	upper  string      // the resource's id as audit records spell it
 	fixed  http.Header // on every answer; never changed
 	token  hsm.Token
 	store  Store
@@ -134,6 +135,7 @@ type Server struct {
 	now    func() time.Time
 	born   time.Time
 	cache  *cache
+	calls  sync.Pool // of *call that have ended
 	recent recent
 	mux    *http.ServeMux
 	routes []route.Route
@@ -168,7 +170,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := errors.Join(cfg.check(), deps.check()); err != nil {
 		return nil, fmt.Errorf("vault %q: %w", cfg.Name, err)
 	}
-	s := &Server{cfg: cfg, host: cfg.Name + "." + cfg.Suffix, fixed: fixedHeaders(cfg.Location), token: deps.Token, store: deps.Store, audit: deps.Audit,
+	s := &Server{cfg: cfg, host: cfg.Name + "." + cfg.Suffix, upper: strings.ToUpper(cfg.ResourceID), fixed: fixedHeaders(cfg.Location), token: deps.Token, store: deps.Store, audit: deps.Audit,
 		verify: newTokenCache(deps.Verifier, deps.Now), policy: deps.Policy, sink: deps.Sink, now: deps.Now, born: deps.Now(), cache: newCache()}
 	if s.shared, _ = deps.Store.(Shared); s.shared != nil {
 		s.cache.now = deps.Now

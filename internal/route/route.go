@@ -8,7 +8,6 @@
 package route
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -158,9 +157,11 @@ func bounded(r Route) http.Handler {
 			http.Error(w, "request body too large", http.StatusRequestEntityTooLarge)
 			return
 		}
-		req.Body = http.MaxBytesReader(w, req.Body, limit)
-		ctx, cancel := context.WithTimeout(req.Context(), r.Timeout)
-		defer cancel()
+		if req.Body != nil && req.Body != http.NoBody {
+			req.Body = http.MaxBytesReader(w, req.Body, limit)
+		}
+		ctx := withTimeout(req.Context(), r.Timeout)
+		defer ctx.end()
 		r.Handler.ServeHTTP(w, req.WithContext(ctx))
 	})
 }

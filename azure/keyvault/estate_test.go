@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -73,6 +74,7 @@ type world struct {
 	cfg     keyvault.Config
 	deps    keyvault.Deps
 	close   func()
+	bare    bool // the administrator of a managed HSM may not use keys
 	// backing opens the store and the token; nil is SQLite and files in dir.
 	backing func(context.Context, *world) (keyvault.Store, *hsm.Software, func() error)
 	// still keeps the vault's background work from running.
@@ -166,6 +168,9 @@ func newWorld(t testing.TB, options ...option) *world {
 	w.grant(vaultID, rbac.KeyVaultAdministrator, admin)
 	w.start()
 	t.Cleanup(func() { w.close() })
+	if w.cfg.ManagedHSM && !w.bare {
+		w.user(admin)
+	}
 	return w
 }
 
@@ -227,6 +232,27 @@ func (w *world) start() {
 			t.Error(err)
 		}
 		w.close = func() {}
+	}
+}
+
+// replica is a second server on the world's store and token; it answers with a
+// status.
+func (w *world) replica() func(method, pathAndQuery, token string) int {
+	w.t.Helper()
+	deps := w.deps
+	deps.Token, deps.Store, deps.Policy, deps.Sink, deps.Now, deps.Audit = w.token, w.kept, w.policy, w.sink, w.clock.Now, w.journal
+	deps.Verifier = &rest.Verifier{Issuers: []string{issuer}, Audiences: []string{"https://vault.azure.net"}, Keys: w, Now: w.clock.Now}
+	s, err := keyvault.New(w.cfg, deps)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return func(method, pathAndQuery, token string) int {
+		r := httptest.NewRequest(method, vaultURL+pathAndQuery, nil)
+		r = r.WithContext(conninfo.With(r.Context(), w.info))
+		r.Header.Set("Authorization", "Bearer "+token)
+		rec := httptest.NewRecorder()
+		s.Handler().ServeHTTP(rec, r)
+		return rec.Code
 	}
 }
 

@@ -51,8 +51,6 @@ func (s *Server) keyFor(c *call, r *http.Request, op string) (string, *keyRecord
 	now := s.now().Unix()
 	reading := op == "decrypt" || op == "unwrapKey" || op == "verify"
 	switch {
-	case c.asReader != nil && k.symmetric():
-		return "", nil, c.asReader()
 	case !k.Attributes.Enabled:
 		return "", nil, disabled(op, Keys)
 	case !slices.Contains(k.Ops, op):

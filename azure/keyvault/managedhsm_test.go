@@ -12,7 +12,7 @@ import (
 )
 
 func TestAManagedHSMHasRandomBytesAndKeysOnly(t *testing.T) {
-	w := newWorld(t, func(w *world) { w.cfg.ManagedHSM, w.cfg.Suffix = true, "vault.azure.net" })
+	w := newWorld(t, managedHSM)
 	c, ctx := w.keys(admin), t.Context()
 	one := must(c.GetRandomBytes(ctx, azkeys.GetRandomBytesParameters{Count: to.Ptr(int32(128))}, nil))(t)
 	two := must(c.GetRandomBytes(ctx, azkeys.GetRandomBytesParameters{Count: to.Ptr(int32(128))}, nil))(t)
@@ -23,7 +23,7 @@ func TestAManagedHSMHasRandomBytesAndKeysOnly(t *testing.T) {
 		_, err := c.GetRandomBytes(ctx, azkeys.GetRandomBytesParameters{Count: &count}, nil)
 		refused(t, err, 400, "BadParameter")
 	}
-	w.grant(vaultID, rbac.KeyVaultReader, pod)
+	w.assign(guid(77), "/", rbac.ManagedHSMCryptoAuditor, pod).wants(t, 201, "", "")
 	_, err := w.keys(pod).GetRandomBytes(ctx, azkeys.GetRandomBytesParameters{Count: to.Ptr(int32(1))}, nil)
 	refused(t, err, 403, "Forbidden")
 

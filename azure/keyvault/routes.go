@@ -30,6 +30,9 @@ const (
 func (s *Server) table() []route.Route {
 	var routes []route.Route
 	add := func(name, method, path, action string, body int64, timeout time.Duration, op operation) {
+		if s.cfg.ManagedHSM {
+			action = hsmAction(name, action)
+		}
 		routes = append(routes, route.Route{Name: name, Method: method, Path: path, Versions: Versions, Action: route.Action(action),
 			MaxBody: body, Timeout: timeout, Audit: route.AuditCall, Handler: op})
 	}
@@ -42,6 +45,8 @@ func (s *Server) table() []route.Route {
 		s.certificateRoutes(add)
 		s.issuerRoutes(add)
 		kinds = append(kinds, Secrets, Certificates)
+	} else {
+		s.roleRoutes(add)
 	}
 	s.backupRoutes(add, kinds)
 	return routes

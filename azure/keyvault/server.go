@@ -68,6 +68,14 @@ type Config struct {
 	// ManagedHSM makes it a managed HSM: keys only, all of them in hardware by
 	// name, and random bytes. Suffix is then "managedhsm.azure.net" by default.
 	ManagedHSM bool
+	// InitialAdministrators are the object ids that get the role Managed HSM
+	// Administrator when the managed HSM is made. Later changes of this list do
+	// nothing: roles are then the administrators' affair. Needed for a managed
+	// HSM.
+	InitialAdministrators []string
+	// NeedsActivation makes a new managed HSM refuse everything until its
+	// security domain was downloaded, or one uploaded. Default: it is active.
+	NeedsActivation bool
 	// RetentionDays is how long deleted objects can be recovered: 7 to 90,
 	// default 90.
 	RetentionDays int
@@ -134,6 +142,7 @@ type Server struct {
 	sink   telemetry.Sink
 	now    func() time.Time
 	born   time.Time
+	local  *localAccess // of a managed HSM
 	cache  *cache
 	calls  sync.Pool // of *call that have ended
 	recent recent
@@ -176,6 +185,12 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		s.cache.now = deps.Now
 	}
 	s.routes = s.table()
+	if cfg.ManagedHSM {
+		s.local = &localAccess{}
+		if err := checkActions(s.routes); err != nil {
+			return nil, fmt.Errorf("managed HSM %q: %w", cfg.Name, err)
+		}
+	}
 	mux, err := route.New(s.routes, s.guard)
 	if err != nil {
 		return nil, fmt.Errorf("vault %q: %w", cfg.Name, err)
@@ -198,6 +213,10 @@ func (c Config) check() error {
 	// The Go clients take the tenant from the fourth part between slashes.
 	need(strings.HasPrefix(c.Authority, "https://") && strings.Count(strings.TrimRight(c.Authority, "/"), "/") == 3, "Authority is not https://<host>/<tenant>")
 	need(c.RetentionDays >= 7 && c.RetentionDays <= 90, "RetentionDays is not between 7 and 90")
+	need(!c.ManagedHSM || len(c.InitialAdministrators) > 0, "InitialAdministrators is empty: nobody could ever use the managed HSM")
+	for _, id := range c.InitialAdministrators {
+		need(guidPattern.MatchString(id), "InitialAdministrators has an entry that is no object id")
+	}
 	need(c.SKU == "premium" || c.SKU == "standard", `SKU is neither "premium" nor "standard"`)
 	return errors.Join(errs...)
 }

@@ -16,7 +16,11 @@ import (
 )
 
 // managedHSM makes a world's vault a managed HSM under the vault's name.
-func managedHSM(w *world) { w.cfg.ManagedHSM, w.cfg.Suffix = true, "vault.azure.net" }
+// managedHSM makes a world's vault a managed HSM whose administrator may also
+// use keys.
+func managedHSM(w *world) {
+	w.cfg.ManagedHSM, w.cfg.Suffix, w.cfg.InitialAdministrators = true, "vault.azure.net", []string{admin}
+}
 
 func url64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
@@ -116,23 +120,23 @@ func TestSymmetricAlgorithmsAgreeWithGo(t *testing.T) {
 	}
 }
 
-// TestAReaderDoesNotUseASymmetricKey is the attack that a public key would not
-// mind: keys/read is enough to encrypt, wrap and verify with an asymmetric key,
-// and to make a ciphertext that the holder of a symmetric one believes in.
-func TestAReaderDoesNotUseASymmetricKey(t *testing.T) {
+// TestAnAuditorUsesNoKey is the attack that a public key would not mind: a
+// vault's readers may encrypt, wrap and verify with an asymmetric key, and would
+// make a ciphertext that the holder of a symmetric one believes in.
+func TestAnAuditorUsesNoKey(t *testing.T) {
 	w := newWorld(t, managedHSM)
 	keys := w.keys(admin)
 	must(keys.CreateKey(t.Context(), "aes", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeOctHSM)}, nil))(t)
 	must(keys.CreateKey(t.Context(), "rsa", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSAHSM)}, nil))(t)
-	w.grant(vaultID, rbac.KeyVaultReader, pod)
+	w.assign(guid(77), "/", rbac.ManagedHSMCryptoAuditor, pod).wants(t, 201, "", "")
 	token := w.mint(map[string]any{"oid": pod})
 	dek := url64(make([]byte, 32))
 	for _, c := range []struct {
 		path, body string
 		status     int
 	}{
-		{"/keys/rsa/encrypt", `{"alg":"RSA-OAEP-256","value":"` + dek + `"}`, 200},
-		{"/keys/rsa/wrapkey", `{"alg":"RSA-OAEP-256","value":"` + dek + `"}`, 200},
+		{"/keys/rsa/encrypt", `{"alg":"RSA-OAEP-256","value":"` + dek + `"}`, 403},
+		{"/keys/rsa/wrapkey", `{"alg":"RSA-OAEP-256","value":"` + dek + `"}`, 403},
 		{"/keys/rsa/decrypt", `{"alg":"RSA-OAEP-256","value":"` + dek + `"}`, 403},
 		{"/keys/aes/encrypt", `{"alg":"A256GCM","value":"` + dek + `"}`, 403},
 		{"/keys/aes/encrypt", `{"alg":"A256CBC","iv":"` + url64(make([]byte, 16)) + `","value":"` + dek + `"}`, 403},
@@ -143,7 +147,7 @@ func TestAReaderDoesNotUseASymmetricKey(t *testing.T) {
 		if r.status != c.status {
 			t.Errorf("%s of a reader: got %d %s, want %d", c.path, r.status, r.text, c.status)
 		}
-		if code, inner := r.code(); c.status == 403 && (code != "Forbidden" || inner != "ForbiddenByRbac" || !strings.Contains(r.text, "Action: 'Microsoft.KeyVault/vaults/keys/") || strings.Contains(r.text, "keys/read")) {
+		if code, inner := r.code(); c.status == 403 && (code != "Forbidden" || inner != "ForbiddenByRbac" || !strings.Contains(r.text, "Action: 'Microsoft.KeyVault/managedHsm/keys/") || strings.Contains(r.text, "keys/read")) {
 			t.Errorf("%s of a reader: got %s", c.path, r.text)
 		}
 		if r.header.Get("x-ms-keyvault-rbac-assignment-id") != "" && c.status == 403 {

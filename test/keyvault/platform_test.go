@@ -15,10 +15,12 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"maps"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -215,12 +217,47 @@ func (p *platform) vault(dir string, cfg keyvault.Config, verifier *rest.Verifie
 		administrators = append(administrators, rbac.Assignment{ID: cfg.ResourceID + "/providers/Microsoft.Authorization/roleAssignments/" + who,
 			RoleDefinitionID: rbac.KeyVaultAdministrator, PrincipalID: who, Scope: cfg.ResourceID})
 	}
-	s, err := keyvault.New(cfg, keyvault.Deps{Token: token, DB: db, Audit: audit, Policy: rbac.NewPolicy(rbac.BuiltIn(), administrators), Verifier: verifier})
+	deps := keyvault.Deps{Token: token, DB: db, Audit: audit, Policy: rbac.NewPolicy(rbac.BuiltIn(), administrators), Verifier: verifier}
+	if cfg.ManagedHSM {
+		cfg.InitialAdministrators = principals
+		p.assign(cfg, deps, principals, rbac.ManagedHSMCryptoUser, rbac.ManagedHSMCryptoOfficer)
+	}
+	s, err := keyvault.New(cfg, deps)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	p.serve(s.Run)
 	return s.Handler()
+}
+
+// as is a verifier for whom every token is one of a principal.
+type as string
+
+func (who as) Verify(context.Context, string) (rest.Caller, error) {
+	return rest.Caller{ObjectID: string(who), TenantID: tenant, Expires: time.Now().Add(time.Hour)}, nil
+}
+
+// assign gives principals roles of a managed HSM, as its administrator: being
+// that alone lets nobody use a key.
+func (p *platform) assign(cfg keyvault.Config, deps keyvault.Deps, principals []string, roles ...string) {
+	deps.Verifier = as(principals[0])
+	s, err := keyvault.New(cfg, deps)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for i, who := range principals {
+		for _, role := range roles {
+			name := fmt.Sprintf("%08d%s", i, role[8:len(role)-1]) + role[:1]
+			r := httptest.NewRequest(http.MethodPut, "https://"+s.Host()+"/providers/Microsoft.Authorization/roleAssignments/"+name+"?api-version=7.4",
+				strings.NewReader(`{"properties":{"roleDefinitionId":"`+role+`","principalId":"`+who+`"}}`))
+			r = r.WithContext(conninfo.With(r.Context(), linked{}.ConnInfo()))
+			r.Header.Set("Authorization", "Bearer t")
+			w := httptest.NewRecorder()
+			if s.Handler().ServeHTTP(w, r); w.Code != http.StatusCreated {
+				p.t.Fatalf("assign role %s: got %d %s", role, w.Code, w.Body)
+			}
+		}
+	}
 }
 
 // TokenKey makes the platform the key source of its own tokens.

@@ -79,6 +79,8 @@ type world struct {
 	backing func(context.Context, *world) (keyvault.Store, *hsm.Software, func() error)
 	// still keeps the vault's background work from running.
 	still bool
+	// certificate is the server's, in DER.
+	certificate []byte
 }
 
 type clock struct {
@@ -208,7 +210,7 @@ func (w *world) start() {
 	}
 	w.addr = ln.Addr().String()
 	cert, roots := serverCertificate(t)
-	w.http = client(w.addr, roots)
+	w.http, w.certificate = client(w.addr, roots), cert.Certificate[0]
 	done := make(chan error, 2)
 	go func() {
 		done <- httpserve.Run(ctx, &endpoint{ln, w}, &tls.Config{Certificates: []tls.Certificate{cert}}, w.vault.Handler())

@@ -173,11 +173,16 @@ func (f *Files) Read(name string) ([]byte, error) {
 	return data, nil
 }
 
-// Remove deletes name durably; the error wraps fs.ErrNotExist where there is
-// no such file.
+// Remove deletes name durably, and what an interrupted write of it left; the
+// error wraps fs.ErrNotExist where there is no such file.
 func (f *Files) Remove(name string) error {
 	if err := check(name); err != nil {
 		return err
+	}
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	if err := os.Remove(filepath.Join(f.dir, tempPrefix+name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove file %s: %w", name, err)
 	}
 	if err := os.Remove(filepath.Join(f.dir, name)); err != nil {
 		return fmt.Errorf("remove file %s: %w", name, err)

@@ -120,8 +120,14 @@ func TestListNamesTheFilesAndRemoveTakesThemAway(t *testing.T) {
 	if err := d.Write("a", []byte("again")); err != nil {
 		t.Fatalf("write over a crashed write: %v", err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, ".tmp-a"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := d.Remove("a"); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".tmp-a")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what a crashed write left is there after the removal: %v", err)
 	}
 	if err := d.Remove("a"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("second remove: got %v, want fs.ErrNotExist", err)

@@ -140,12 +140,19 @@ func pssKey(spki []byte) crypto.PublicKey {
 	return pub
 }
 
+// maxCertificate bounds a DER certificate; those of document signers have about
+// 1 kB.
+const maxCertificate = 64 << 10
+
 // ParseKey makes a Key of a DER certificate. If crypto/x509 refuses the
 // certificate for something that does not matter to a key, such as a negative
 // serial number or a malformed extension, key, validity and usage are read
 // without it. Trust lists should use NewKey: a certificate that is to be
 // trusted must be a proper one.
 func ParseKey(der []byte) (*Key, error) {
+	if len(der) > maxCertificate {
+		return nil, refuse(StageSigner, TooLarge, "certificate")
+	}
 	cert, err := x509.ParseCertificate(der)
 	if err == nil {
 		return NewKey(cert)

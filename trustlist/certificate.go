@@ -92,7 +92,18 @@ func checkKeyStrength(pub any, rsaBits int) error {
 		if n := pub.N.BitLen(); n < rsaBits {
 			return refuse(UnsupportedKey, fmt.Sprintf("RSA key of %d bits, at least %d are needed", n, rsaBits))
 		}
-		return nil
+		return checkRSASize(pub)
 	}
 	return refuse(UnsupportedKey, fmt.Sprintf("type %T", pub))
+}
+
+// maxRSA bounds an RSA key. A certificate has room for one of 100,000 bits,
+// and one verification with it takes a second.
+const maxRSA = 8192
+
+func checkRSASize(pub *rsa.PublicKey) error {
+	if n := pub.N.BitLen(); n > maxRSA {
+		return refuse(UnsupportedKey, fmt.Sprintf("RSA key of %d bits, at most %d are accepted", n, maxRSA))
+	}
+	return nil
 }

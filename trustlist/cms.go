@@ -357,6 +357,9 @@ func (e *Envelope) checkSignature(digest crypto.Hash, signed []byte) error {
 		if pub.N.BitLen() < 2048 {
 			return refuse(UnsupportedKey, fmt.Sprintf("RSA key of %d bits", pub.N.BitLen()))
 		}
+		if err := checkRSASize(pub); err != nil {
+			return err
+		}
 		switch alg {
 		case rsaOID, rsaSHA256OID, rsaSHA384OID, rsaSHA512OID:
 			valid = rsa.VerifyPKCS1v15(pub, hash, sum, e.si.Signature) == nil

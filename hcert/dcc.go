@@ -21,6 +21,10 @@ const (
 	KindRecovery    Kind = "recovery"
 )
 
+// KindHealthLink is the type of a Verifiable Health Link, which only signers
+// without limits to their usage may sign.
+const KindHealthLink Kind = "health link"
+
 // DCC is the payload of an EU Digital COVID Certificate, schema 1.0.0 to
 // 1.3.3. Exactly one of Vaccinations, Tests and Recoveries has entries. Dates
 // stay text, because a date of birth may be partial or empty.

@@ -12,13 +12,30 @@ const Prefix = "HC1:"
 // field is the result of one stage; fields beyond the stage that refused the
 // certificate are nil.
 type Unverified struct {
-	Text       string   // as given, with the prefix
-	Encoded    string   // without the prefix
-	Compressed []byte   // after base45
-	COSE       string   // after zlib, raw bytes
-	Sign1      *Sign1   // the signed message
-	Claims     *Claims  // its claims
-	Payload    *Payload // the DCC
+	Text       string  // as given, with the prefix
+	Encoded    string  // without the prefix
+	Compressed []byte  // after base45
+	COSE       string  // after zlib, raw bytes
+	Sign1      *Sign1  // the signed message
+	Claims     *Claims // its claims
+	// Profile says what the health certificate claim holds; "" if nothing that
+	// is known.
+	Profile  Profile
+	Payload  *Payload  // of a DCC
+	Document *Document // of any other profile
+}
+
+// Kind returns what a document signer must be allowed to sign: the type of a
+// DCC by the group that is present, or that of the document; "" if there is
+// none.
+func (u *Unverified) Kind() Kind {
+	switch {
+	case u.Payload != nil:
+		return u.Payload.Kind()
+	case u.Document != nil:
+		return u.Document.Kind()
+	}
+	return ""
 }
 
 // Decoder takes certificates apart. Its zero value works; it is safe for
@@ -93,13 +110,5 @@ func (u *Unverified) decodeCOSE(s *Sign1, c *Claims, p *Payload, l Limits) error
 		return err
 	}
 	u.Claims = c
-	raw := c.Subclaim(SubclaimDCC)
-	if raw == "" {
-		return refuse(StagePayload, NoPayload, "")
-	}
-	if err := p.parse(raw, l); err != nil {
-		return err
-	}
-	u.Payload = p
-	return nil
+	return u.findProfile(p, l)
 }

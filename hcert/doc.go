@@ -6,7 +6,8 @@
 // show how far a certificate got:
 //
 //	"HC1:…" text → base45 (RFC 9285) → zlib (RFC 1950) → COSE_Sign1 (RFC 9052,
-//	§4.2) → CWT claims (RFC 8392) → hcert claim (-260) → DCC payload
+//	§4.2) → CWT claims (RFC 8392) → hcert claim (-260) → DCC payload, or
+//	another document: see Profile
 //
 // following "Electronic Health Certificate Specification" (hcert-spec) 1.1.1
 // and the DCC JSON schema 1.0.0 to 1.3.3 of the eHealth Network.
@@ -16,6 +17,8 @@
 //     *Verified, whose fields nobody outside the package can set.
 //   - Every refusal is an *Error with a Stage and a Reason; errors.Is(err,
 //     hcert.Expired) works. No error text carries a value of the payload.
+//   - What a schema cannot say is reported, each rule by its own code and place,
+//     and refuses nothing that is in circulation: see Inspection.
 //   - Input from outside cannot make it panic, recurse deeply or allocate
 //     without bound: see Limits.
 //   - No package-level state. A Decoder keeps reusable buffers; it is safe for

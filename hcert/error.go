@@ -44,8 +44,9 @@ const (
 	BadCOSE Reason = "not a COSE_Sign1 message"
 	// BadClaims: not a CWT claim set with a health certificate in it.
 	BadClaims Reason = "not a health certificate claim set"
-	// NoPayload: the health certificate claim holds no DCC (sub-claim 1).
-	NoPayload Reason = "no DCC in the health certificate claim"
+	// NoPayload: the health certificate claim holds nothing that is known:
+	// sub-claim 1 (DCC), 3, 4, 5 or -6.
+	NoPayload Reason = "no known document in the health certificate claim"
 	// UnsupportedAlgorithm: neither ES256, ES384 nor PS256, or one that does
 	// not fit the signer's key.
 	UnsupportedAlgorithm Reason = "unsupported signature algorithm"
@@ -63,8 +64,8 @@ const (
 	NoValidity Reason = "no issue or expiry time"
 	// WrongKeyUsage: the signer may not sign this type of certificate.
 	WrongKeyUsage Reason = "document signer may not sign this type of certificate"
-	// SchemaViolation: the payload breaks the DCC schema.
-	SchemaViolation Reason = "payload breaks the DCC schema"
+	// SchemaViolation: the payload breaks the schema of its profile.
+	SchemaViolation Reason = "payload breaks its schema"
 	// SignerFailed: the signing key refused or returned something unusable.
 	SignerFailed Reason = "signing failed"
 	// OutsideSignerValidity: when issuing, the certificate would not lie within

@@ -136,7 +136,19 @@ func (i *Issuer) Draft(dcc *DCC, issuedAt, expires time.Time) (*Draft, error) {
 	if err := ValidateDeclared(tree); err != nil {
 		return nil, &Error{Stage: StageSchema, Reason: SchemaViolation, Cause: err}
 	}
-	if kind := dcc.Kind(); !i.usage.Allows(kind) {
+	return i.draft(SubclaimDCC, tree, dcc.Kind(), issuedAt, expires)
+}
+
+// DraftContent is Draft for a document of another profile than the DCC.
+func (i *Issuer) DraftContent(c Content, issuedAt, expires time.Time) (*Draft, error) {
+	if err := c.Check(); err != nil {
+		return nil, &Error{Stage: StageSchema, Reason: SchemaViolation, Cause: err}
+	}
+	return i.draft(profileID(c.Profile()), c.Tree(), profileKind(c.Profile()), issuedAt, expires)
+}
+
+func (i *Issuer) draft(subclaim int64, tree any, kind Kind, issuedAt, expires time.Time) (*Draft, error) {
+	if !i.usage.Allows(kind) {
 		return nil, refuse(StageKeyUsage, WrongKeyUsage, "this one is a "+string(kind)+" certificate")
 	}
 	issuedAt, expires = issuedAt.Truncate(time.Second), expires.Truncate(time.Second)
@@ -156,7 +168,7 @@ func (i *Issuer) Draft(dcc *DCC, issuedAt, expires time.Time) (*Draft, error) {
 	b = appendInt(appendInt(b, claimExpires), expires.Unix())
 	b = appendInt(appendInt(b, claimIssuedAt), issuedAt.Unix())
 	b = appendHead(appendInt(b, claimHCert), cborMap, 1)
-	b, err := appendTree(appendInt(b, SubclaimDCC), tree)
+	b, err := appendTree(appendInt(b, subclaim), tree)
 	if err != nil {
 		return nil, &Error{Stage: StageIssue, Reason: BadCBOR, Cause: err}
 	}
@@ -205,6 +217,19 @@ func (i *Issuer) Issue(ctx context.Context, dcc *DCC, issuedAt, expires time.Tim
 	if err != nil {
 		return nil, err
 	}
+	return i.sign(ctx, d)
+}
+
+// IssueContent is Issue for a document of another profile than the DCC.
+func (i *Issuer) IssueContent(ctx context.Context, c Content, issuedAt, expires time.Time) (*Issued, error) {
+	d, err := i.DraftContent(c, issuedAt, expires)
+	if err != nil {
+		return nil, err
+	}
+	return i.sign(ctx, d)
+}
+
+func (i *Issuer) sign(ctx context.Context, d *Draft) (*Issued, error) {
 	var digest []byte
 	if i.alg == ES384 {
 		sum := sha512.Sum384(d.sig)

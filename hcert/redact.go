@@ -34,6 +34,8 @@ func (u *Unverified) String() string {
 		return "no certificate"
 	case u.Payload != nil:
 		return "unverified certificate, kid " + u.Sign1.KID.String() + ", " + u.Payload.String()
+	case u.Document != nil:
+		return "unverified certificate, kid " + u.Sign1.KID.String() + ", " + u.Document.String()
 	case u.Claims != nil:
 		return "unverified certificate without payload, kid " + u.Sign1.KID.String()
 	case u.Sign1 != nil:
@@ -49,6 +51,9 @@ func (u *Unverified) LogValue() slog.Value { return slog.StringValue(u.String())
 func (v *Verified) String() string {
 	if v == nil {
 		return "no certificate"
+	}
+	if v.u.Document != nil {
+		return "verified certificate, kid " + v.key.KID.String() + ", " + v.u.Document.String()
 	}
 	return "verified certificate, kid " + v.key.KID.String() + ", " + v.u.Payload.String()
 }
@@ -66,3 +71,24 @@ func (i *Issued) String() string {
 
 // LogValue is String.
 func (i *Issued) LogValue() slog.Value { return slog.StringValue(i.String()) }
+
+// LogValue is String.
+func (d *Document) LogValue() slog.Value { return slog.StringValue(d.String()) }
+
+// LogValue is String.
+func (d *DDCCVaccination) LogValue() slog.Value { return slog.StringValue(d.String()) }
+
+// LogValue is String.
+func (d *DDCCTest) LogValue() slog.Value { return slog.StringValue(d.String()) }
+
+// LogValue is String.
+func (i *ICVP) LogValue() slog.Value { return slog.StringValue(i.String()) }
+
+// LogValue is String.
+func (h HealthLinks) LogValue() slog.Value { return slog.StringValue(h.String()) }
+
+// String names the type only: who has the link has the document.
+func (h HealthLink) String() string { return string(ProfileHealthLink) }
+
+// LogValue is String.
+func (h HealthLink) LogValue() slog.Value { return slog.StringValue(h.String()) }

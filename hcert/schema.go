@@ -1,7 +1,6 @@
 package hcert
 
 import (
-	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -17,14 +16,18 @@ type Issue struct {
 
 // SchemaError lists what is wrong with a payload, at most 20 issues.
 type SchemaError struct {
-	Version string // of the schema that was applied
+	Version string // of the DCC schema that was applied, or another Profile
 	Issues  []Issue
 }
 
 // Error lists the fields and why each is wrong.
 func (e *SchemaError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "DCC schema %s: ", e.Version)
+	name := "DCC schema " + e.Version
+	if strings.ContainsAny(e.Version, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		name = e.Version // another profile
+	}
+	b.WriteString(name + ": ")
 	for i, is := range e.Issues {
 		if i > 0 {
 			b.WriteString("; ")

@@ -15,15 +15,30 @@ type Verified struct {
 	release string
 }
 
-// DCC returns the payload. The caller must not change it.
+// Profile says what the certificate is. Look at it first: all but a DCC have
+// no DCC.
+func (v *Verified) Profile() Profile { return v.u.Profile }
+
+// DCC returns the payload, or nil if the profile is not ProfileDCC. The caller
+// must not change it.
 func (v *Verified) DCC() *DCC { return v.dcc }
 
-// Tree returns the payload as business rules read it, fields that the typed
-// form does not know included. The caller must not change it.
-func (v *Verified) Tree() map[string]any { return v.u.Payload.Tree }
+// Document returns the document of another profile than ProfileDCC, or nil.
+// The caller must not change it.
+func (v *Verified) Document() *Document { return v.u.Document }
+
+// Tree returns the payload of a DCC as business rules read it, fields that the
+// typed form does not know included; nil if the profile is another. The caller
+// must not change it.
+func (v *Verified) Tree() map[string]any {
+	if v.u.Payload == nil {
+		return nil
+	}
+	return v.u.Payload.Tree
+}
 
 // Kind returns the type of the certificate.
-func (v *Verified) Kind() Kind { return v.u.Payload.Kind() }
+func (v *Verified) Kind() Kind { return v.u.Kind() }
 
 // Claims returns issuer and validity. The caller must not change them.
 func (v *Verified) Claims() *Claims { return v.u.Claims }
@@ -37,7 +52,8 @@ func (v *Verified) Key() *Key { return v.key }
 // At returns the time for which the certificate was verified.
 func (v *Verified) At() time.Time { return v.at }
 
-// SchemaRelease returns the release of the DCC schema that accepted the payload.
+// SchemaRelease returns the release of the DCC schema that accepted the
+// payload; "" for other profiles.
 func (v *Verified) SchemaRelease() string { return v.release }
 
 // Verify checks a certificate against the document signers at a time, in this
@@ -45,10 +61,10 @@ func (v *Verified) SchemaRelease() string { return v.release }
 // ended at the time of issue), key usage, schema. The first
 // refusal is returned as an *Error.
 func (u *Unverified) Verify(keys KeySource, at time.Time) (*Verified, error) {
-	if u.Sign1 == nil || u.Claims == nil || u.Payload == nil {
+	if u.Sign1 == nil || u.Claims == nil || (u.Payload == nil) == (u.Document == nil) {
 		return nil, refuse(StagePayload, NoPayload, "decoding did not finish")
 	}
-	kind := u.Payload.Kind()
+	kind := u.Kind()
 	key, err := u.Sign1.FindKey(keys, kind)
 	if err != nil {
 		return nil, err
@@ -62,7 +78,7 @@ func (u *Unverified) Verify(keys KeySource, at time.Time) (*Verified, error) {
 	if !key.NotAfter.IsZero() && u.Claims.IssuedAt.After(key.NotAfter) {
 		return nil, refuse(StageValidity, OutsideSignerValidity, "issued after the signer's last day, "+key.NotAfter.UTC().Format(time.RFC3339))
 	}
-	release, err := Validate(u.Payload.Tree)
+	release, err := u.validate()
 	// The usage is reported before a broken payload, except that a payload
 	// without a type fits no usage.
 	if kind != "" && !key.Usage.Allows(kind) {
@@ -71,7 +87,18 @@ func (u *Unverified) Verify(keys KeySource, at time.Time) (*Verified, error) {
 	if err != nil {
 		return nil, &Error{Stage: StageSchema, Reason: SchemaViolation, Cause: err}
 	}
-	return &Verified{u: u, key: key, dcc: newDCC(u.Payload.Tree), at: at, release: release}, nil
+	v := &Verified{u: u, key: key, at: at, release: release}
+	if u.Payload != nil {
+		v.dcc = newDCC(u.Payload.Tree)
+	}
+	return v, nil
+}
+
+func (u *Unverified) validate() (release string, err error) {
+	if u.Payload != nil {
+		return Validate(u.Payload.Tree)
+	}
+	return "", u.Document.Content.Check()
 }
 
 // FindKey returns the document signer whose key made the signature. It tries

@@ -107,7 +107,7 @@ func definite(err error) bool {
 func (v *Vault) askPublicPart(ctx context.Context, name string) (*publicPart, error) {
 	asked := v.now()
 	r, err := v.certs.GetCertificate(ctx, name, "", nil)
-	if isStatus(err, http.StatusNotFound) {
+	if isStatus(err, http.StatusNotFound) || err == nil && unsigned(r.CertificateBundle) {
 		return v.askKey(ctx, name, asked)
 	}
 	if err != nil {

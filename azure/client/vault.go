@@ -89,7 +89,7 @@ func (v *Vault) Secret(ctx context.Context, name string) (string, error) {
 // version-pinned identifier of its key.
 func (v *Vault) Certificate(ctx context.Context, name string) (cert *x509.Certificate, keyID string, err error) {
 	r, err := v.certs.GetCertificate(ctx, name, "", nil)
-	if isStatus(err, http.StatusNotFound) {
+	if isStatus(err, http.StatusNotFound) || err == nil && unsigned(r.CertificateBundle) {
 		return nil, "", fmt.Errorf("certificate %s: %w", name, ErrNotFound)
 	}
 	if err != nil {
@@ -97,6 +97,10 @@ func (v *Vault) Certificate(ctx context.Context, name string) (cert *x509.Certif
 	}
 	return readCertificate(name, r.CertificateBundle)
 }
+
+// unsigned reports whether a certificate is still waiting for its issuer: the
+// vault shows its policy, and there is no certificate yet.
+func unsigned(b azcertificates.CertificateBundle) bool { return len(b.CER) == 0 }
 
 // Signer returns a signer whose key stays in the vault, with the certificate
 // of the same name. A name that only names a key has a nil certificate. The

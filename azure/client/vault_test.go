@@ -238,8 +238,13 @@ func TestARefusalNamesTheVaultsOwnCode(t *testing.T) {
 	if strings.Contains(err.Error(), "token:") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("error prints the exchange: %q", err)
 	}
-	if _, _, err := v.Signer(t.Context(), "nothing"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("unknown name: got %v, want ErrNotFound", err)
+	d.certs["waiting"] = []byte{} // its issuer has not signed it yet
+	for _, name := range []string{"nothing", "waiting"} {
+		_, _, err := v.Signer(t.Context(), name)
+		_, _, errCert := v.Certificate(t.Context(), name)
+		if !errors.Is(err, ErrNotFound) || !errors.Is(errCert, ErrNotFound) {
+			t.Errorf("%s: got %v and %v, want ErrNotFound", name, err, errCert)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -21,10 +21,10 @@ import (
 
 type certBundle struct {
 	ID         string        `json:"id"`
-	KID        string        `json:"kid"`
-	SID        string        `json:"sid"`
-	X5T        b64           `json:"x5t"`
-	CER        []byte        `json:"cer"`
+	KID        string        `json:"kid,omitempty"`
+	SID        string        `json:"sid,omitempty"`
+	X5T        b64           `json:"x5t,omitempty"`
+	CER        []byte        `json:"cer,omitempty"`
 	Attributes attributesOut `json:"attributes"`
 	Tags       tags          `json:"tags,omitempty"`
 	Policy     *certPolicy   `json:"policy,omitempty"`
@@ -518,11 +518,33 @@ func importedPolicy(m *hsm.Material, leaf *x509.Certificate, contentType string)
 func (s *Server) getCertificate(c *call, r *http.Request) (int, any, error) {
 	o, v, k, err := find[certRecord](r.Context(), s, Certificates, c.name, c.version)
 	if err != nil {
-		return 0, nil, err
+		bundle, ok := s.startedCertificate(r.Context(), c.name, c.version)
+		if !ok {
+			return 0, nil, err
+		}
+		c.objectID = bundle.ID
+		return http.StatusOK, bundle, nil
 	}
 	c.objectID = s.url("certificates", o.Name, v.ID)
 	bundle, err := s.certBundle(o, v.ID, k)
 	return http.StatusOK, bundle, err
+}
+
+// startedCertificate is what there is to see of a certificate whose first
+// version waits for its signature: a disabled version with the policy and the
+// operation, and neither a certificate nor a key nor a secret.
+func (s *Server) startedCertificate(ctx context.Context, name, version string) (certBundle, bool) {
+	o, _, err := s.store.Get(ctx, Certificates, name, "")
+	if err != nil || o.State != Live || o.Current != "" {
+		return certBundle{}, false
+	}
+	meta, err := readMeta(o)
+	if p := meta.Pending; err != nil || p == nil || version != "" && version != p.Version {
+		return certBundle{}, false
+	}
+	attrs := attributes{Created: meta.Policy.Attributes.Updated, Updated: meta.Policy.Attributes.Updated}
+	return certBundle{ID: s.url("certificates", o.Name, meta.Pending.Version), Attributes: s.show(attrs), Tags: meta.Pending.Tags,
+		Policy: &meta.Policy, Pending: &idOnly{s.url("certificates", o.Name, "pending")}}, true
 }
 
 // updateCertificate changes a version and what its key and secret show of it.

@@ -87,7 +87,11 @@ func TestASigningRequestIsMergedWithItsCertificate(t *testing.T) {
 	if err := csr.CheckSignature(); err != nil || *op.Status != "inProgress" || csr.Subject.CommonName != "IE DSC" || csr.DNSNames[0] != "dsc.example" {
 		t.Errorf("got %v, %v", csr.Subject, err)
 	}
-	_, err := certs.GetCertificate(ctx, "dsc-key-store", "", nil)
+	waiting := must(certs.GetCertificate(ctx, "dsc-key-store", "", nil))(t)
+	if *waiting.Attributes.Enabled || waiting.CER != nil || waiting.KID != nil || waiting.SID != nil || waiting.Policy == nil || *waiting.Tags["a"] != "b" {
+		t.Errorf("got %+v; want a disabled version that has a policy and no certificate yet", waiting.CertificateBundle)
+	}
+	_, err := certs.GetCertificate(ctx, "dsc-key-store", strings.Repeat("0", 32), nil)
 	refused(t, err, http.StatusNotFound, "CertificateNotFound")
 	_, err = certs.CreateCertificate(ctx, "dsc-key-store", azcertificates.CreateCertificateParameters{CertificatePolicy: ecPolicy("Unknown", false)}, nil)
 	refused(t, err, http.StatusConflict, "Conflict")
@@ -108,7 +112,7 @@ func TestASigningRequestIsMergedWithItsCertificate(t *testing.T) {
 		}
 	}
 	merged := must(certs.MergeCertificate(ctx, "dsc-key-store", azcertificates.MergeCertificateParameters{X509Certificates: [][]byte{ca.Raw, leaf}}, nil))(t)
-	if !bytes.Equal(merged.CER, leaf) || *merged.Tags["a"] != "b" || merged.Policy == nil {
+	if !bytes.Equal(merged.CER, leaf) || *merged.Tags["a"] != "b" || merged.Policy == nil || *merged.ID != *waiting.ID {
 		t.Errorf("got %+v", merged.CertificateBundle)
 	}
 	if got := must(certs.GetCertificate(ctx, "dsc-key-store", "", nil))(t); !bytes.Equal(got.CER, leaf) {

@@ -32,21 +32,31 @@ func toursText(t *testing.T) string {
 		"with tokens from our identity service and our metadata service, and check the answers. TLS certificates and challenge resources are verified. " +
 		"Methods are listed by reflection: one that a tour does not call has failed.\n")
 	for _, file := range files {
-		packages, verdicts := readTour(t, file)
+		packages, notes, verdicts := readTour(t, file)
 		name := strings.TrimSuffix(filepath.Base(file), ".results")
 		fmt.Fprintf(&b, "\n### %s\n\n%s.\n\n", name, strings.Join(packages, ", "))
 		writeTour(&b, verdicts)
+		for i, note := range notes {
+			if i == 0 {
+				b.WriteString("\nThese clients' own ways, whatever the vault answers:\n\n")
+			}
+			fmt.Fprintf(&b, "- %s\n", note)
+		}
 	}
 	return b.String()
 }
 
-func readTour(t *testing.T, file string) (packages []string, verdicts []toured) {
+func readTour(t *testing.T, file string) (packages, notes []string, verdicts []toured) {
 	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if note, ok := strings.CutPrefix(lines.Text(), "# note: "); ok {
+			notes = append(notes, note)
+			continue
+		}
 		if name, ok := strings.CutPrefix(lines.Text(), "# "); ok {
 			name, version, _ := strings.Cut(name, " ")
 			packages = append(packages, fmt.Sprintf("`%s` %s", name, version))
@@ -63,7 +73,7 @@ func readTour(t *testing.T, file string) (packages []string, verdicts []toured) 
 		}
 		verdicts = append(verdicts, toured{label[:space], label[space+1:], why})
 	}
-	return packages, verdicts
+	return packages, notes, verdicts
 }
 
 // writeTour prints the figures of each class on each host, then the refusals

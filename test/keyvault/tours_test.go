@@ -57,23 +57,26 @@ const (
 // tour is a program that calls every method of the stock clients of one
 // language and prints a verdict on each.
 type tour struct {
-	name    string
-	needs   []string // commands
-	install func(parts, source string) [][]string
-	run     func(parts, source string) []string
+	name     string
+	needs    []string // commands
+	manifest string   // the file that says which libraries it needs
+	install  func(parts, source string) [][]string
+	run      func(parts, source string) []string
 }
 
 var tours = []tour{
-	{"python", []string{"python3"}, func(parts, source string) [][]string {
+	{"javascript", []string{"node", "npm", "openssl"}, "package.json", func(parts, source string) [][]string {
+		return [][]string{{"cp", filepath.Join(source, "package.json"), parts}, {"npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"}}
+	}, func(parts, source string) []string {
+		return []string{"env", "TOUR_MODULES=" + parts, "node", filepath.Join(source, "tour.mjs")}
+	}},
+	{"python", []string{"python3"}, "requirements.txt", func(parts, source string) [][]string {
 		return [][]string{{"python3", "-m", "venv", filepath.Join(parts, "venv")},
 			{filepath.Join(parts, "venv/bin/pip"), "install", "--quiet", "-r", filepath.Join(source, "requirements.txt")}}
 	}, func(parts, source string) []string {
 		return []string{filepath.Join(parts, "venv/bin/python"), filepath.Join(source, "tour.py")}
 	}},
 }
-
-// manifests are the files that say which libraries a tour needs.
-var manifests = map[string]string{"python": "requirements.txt"}
 
 // TestTheClientsOfOtherLanguagesTour runs the tours, each in a namespace of its
 // own with a vault, a managed HSM, an identity service and a metadata service,
@@ -118,7 +121,7 @@ func (x tour) prepare(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	manifest, err := os.ReadFile(filepath.Join(source(t), manifests[x.name]))
+	manifest, err := os.ReadFile(filepath.Join(source(t), x.manifest))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +173,7 @@ func (x tour) judge(t *testing.T, out string) {
 	passed, failed := 0, 0
 	var lines strings.Builder
 	for line := range strings.Lines(out) {
-		if strings.HasPrefix(line, "# ") { // a package and its version
+		if strings.HasPrefix(line, "# ") { // a package and its version, or a note
 			lines.WriteString(line)
 			continue
 		}

@@ -26,6 +26,7 @@ import (
 	"verdant/azure/rbac"
 	"verdant/azure/rest"
 	"verdant/hsm"
+	"verdant/hsm/signer"
 	"verdant/internal/conninfo"
 	"verdant/internal/httpserve"
 	"verdant/internal/journal"
@@ -42,6 +43,7 @@ type MeasuredVault struct {
 	// Client reaches the vault at VaultHost and the constants at ConstantHost.
 	Client *http.Client
 
+	hardware *signer.Signer // nil if the keys are in software
 	host     string
 	token    string
 	mu       sync.RWMutex
@@ -64,8 +66,9 @@ const (
 )
 
 // OpenMeasuredVault starts one whose state is in dir, which must be empty.
-// Close ends it.
-func OpenMeasuredVault(ctx context.Context, dir string) (m *MeasuredVault, err error) {
+// Close ends it. Its keys are in the PKCS #11 token of the URI, behind a signer
+// process, or in software where the URI is empty.
+func OpenMeasuredVault(ctx context.Context, dir, hsmURI string) (m *MeasuredVault, err error) {
 	m = &MeasuredVault{host: measuredName + ".vault.azure.net", constant: map[string]*kept{}, stop: func() {}}
 	defer func() {
 		if err != nil {
@@ -103,7 +106,15 @@ func OpenMeasuredVault(ctx context.Context, dir string) (m *MeasuredVault, err e
 	issuer := cfg.Authority + "/"
 	policy := rbac.NewPolicy(rbac.BuiltIn(), []rbac.Assignment{{ID: cfg.ResourceID + "/providers/Microsoft.Authorization/roleAssignments/00000000-0000-0000-0000-0000000000b2",
 		RoleDefinitionID: rbac.KeyVaultAdministrator, PrincipalID: measuredCaller, Scope: cfg.ResourceID}})
-	vault, err := keyvault.New(cfg, keyvault.Deps{Token: token, DB: db, Audit: audit, Policy: policy, Now: time.Now,
+	keys := hsm.Token(token)
+	if hsmURI != "" {
+		if m.hardware, err = startSigner(ctx, hsmURI); err != nil {
+			return m, err
+		}
+		m.closers = append(m.closers, m.hardware.Close)
+		keys = hsm.Split(m.hardware, token)
+	}
+	vault, err := keyvault.New(cfg, keyvault.Deps{Token: keys, DB: db, Audit: audit, Policy: policy, Now: time.Now,
 		Verifier: &rest.Verifier{Issuers: []string{issuer}, Audiences: []string{vaultAudience}, Keys: oneKey{issuing.Public().(*rsa.PublicKey)}, Now: time.Now}})
 	if err != nil {
 		return m, err
@@ -197,7 +208,7 @@ func (m *MeasuredVault) do(ctx context.Context, constant bool, method, path, bod
 	}
 	defer resp.Body.Close()
 	out, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
+	if err == nil && resp.StatusCode/100 != 2 {
 		err = fmt.Errorf("%s %s: %s", method, path, resp.Status)
 	}
 	return out, resp.Header, err

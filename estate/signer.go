@@ -37,23 +37,32 @@ func (p *platform) openSigner(ctx context.Context) error {
 	if uri == "" {
 		return nil
 	}
+	var err error
+	if p.hardware, err = startSigner(ctx, uri); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, p.hardware.Close)
+	return nil
+}
+
+// startSigner starts the signer process of a token.
+func startSigner(ctx context.Context, uri string) (*signer.Signer, error) {
 	cfg, err := pkcs11.ParseURI(uri)
 	if err != nil {
-		return fmt.Errorf("the estate's token: %w", err)
+		return nil, fmt.Errorf("the estate's token: %w", err)
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p.hardware, err = signer.Open(ctx, signer.Config{
+	s, err := signer.Open(ctx, signer.Config{
 		Path: self, Args: []string{SignerCommand, "--module", cfg.Module, "--token", cfg.Token},
 		PINSource: cfg.PINSource, Stderr: os.Stderr,
 	})
 	if err != nil {
-		return fmt.Errorf("token %q of %s: %w", cfg.Token, cfg.Module, err)
+		return nil, fmt.Errorf("token %q of %s: %w", cfg.Token, cfg.Module, err)
 	}
-	p.closers = append(p.closers, p.hardware.Close)
-	return nil
+	return s, nil
 }
 
 // vaultToken is where a vault's keys are: the hardware token, if the estate has

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,11 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,21 +38,52 @@ type figure struct {
 	Limit     float64 `json:"limit"`
 	// Ratio is how much of the limit was reached: 1 is the limit itself.
 	Ratio float64 `json:"ratio"`
+	// Beside are figures of the same run that explain this one.
+	Beside map[string]float64 `json:"beside,omitempty"`
+	// Spread is there for several runs: then the figure is of the run whose
+	// ratio is the median.
+	Spread *spread `json:"spread,omitempty"`
+}
+
+// spread is how far several runs of one figure are apart.
+type spread struct {
+	Runs   int        `json:"runs"`
+	Values [2]float64 `json:"values"` // least and most
+	Ratios [2]float64 `json:"ratios"`
+}
+
+// medianOfRuns joins the figures of several runs of one benchmark.
+func medianOfRuns(runs [][]figure) []figure {
+	joined := slices.Clone(runs[0])
+	for i := range joined {
+		var same []figure
+		for _, run := range runs {
+			same = append(same, run[i])
+		}
+		slices.SortFunc(same, func(a, b figure) int { return cmp.Compare(a.Value, b.Value) })
+		values := [2]float64{same[0].Value, same[len(same)-1].Value}
+		slices.SortFunc(same, func(a, b figure) int { return cmp.Compare(a.Ratio, b.Ratio) })
+		joined[i] = same[len(same)/2]
+		joined[i].Spread = &spread{len(runs), values, [2]float64{same[0].Ratio, same[len(same)-1].Ratio}}
+	}
+	return joined
 }
 
 // rate is a figure where more is better, cost one where less is.
 func rate(name string, value float64, unit, limitName string, limit float64) figure {
-	return figure{name, value, unit, limitName, limit, value / limit}
+	return figure{Name: name, Value: value, Unit: unit, LimitName: limitName, Limit: limit, Ratio: value / limit}
 }
 
 func cost(name string, value float64, unit, limitName string, limit float64) figure {
-	return figure{name, value, unit, limitName, limit, limit / value}
+	return figure{Name: name, Value: value, Unit: unit, LimitName: limitName, Limit: limit, Ratio: limit / value}
 }
 
 // benchFlags are common to the benchmarks.
 type benchFlags struct {
 	output, network string
-	seconds         int
+	seconds, runs   int
+	profile         string // file for a profile of the processor's time
+	hsm             string // PKCS #11 URI of a token to measure
 	running         string // data directory of a running estate
 	record          string // file that gets the identifier of each certificate
 }
@@ -70,7 +104,9 @@ func newBenchCommand() *cobra.Command {
          operations a second of one vault on loopback, server and client in this one process,
          with TLS, token check, roles and durable audit on. raw is the bare crypto operation on
          all cores, http the same server giving the vault's answer as a constant; with each,
-         the 99th percentile at half the measured rate`,
+         the median and the 99th percentile at half the measured rate, beside those of the
+         constant and of a bare write and fdatasync. --hsm URI also measures signing in a
+         PKCS #11 token through the signer process; there raw is the bare module`,
 		Args: exactly(1, "the benchmark's name: up, issue or keyvault"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(flags.output); err != nil {
@@ -83,9 +119,27 @@ func newBenchCommand() *cobra.Command {
 			if flags.seconds < 1 {
 				return usagef("--seconds %d: measure for one second at least", flags.seconds)
 			}
-			figures, err := bench(cmd.Context(), flags)
+			if flags.runs < 1 {
+				return usagef("--runs %d: one run at least", flags.runs)
+			}
+			stop, err := startProfile(flags.profile)
 			if err != nil {
 				return err
+			}
+			var runs [][]figure
+			for range flags.runs {
+				figures, err := bench(cmd.Context(), flags)
+				if err != nil {
+					return errors.Join(err, stop())
+				}
+				runs = append(runs, figures)
+			}
+			if err := stop(); err != nil {
+				return err
+			}
+			figures := runs[0]
+			if len(runs) > 1 {
+				figures = medianOfRuns(runs)
 			}
 			return printFigures(figures, flags.output == "json")
 		},
@@ -93,6 +147,9 @@ func newBenchCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "text", "how to print: text or json (one line a figure)")
 	cmd.Flags().StringVar(&flags.network, "network", "auto", "auto, isolated or loopback")
 	cmd.Flags().IntVar(&flags.seconds, "seconds", 5, "how long each rate is measured")
+	cmd.Flags().IntVar(&flags.runs, "runs", 1, "how often the benchmark is run; a figure is the median, with the spread beside it")
+	cmd.Flags().StringVar(&flags.hsm, "hsm", "", "PKCS #11 URI of a token to measure as well (keyvault only)")
+	cmd.Flags().StringVar(&flags.profile, "cpu-profile", "", "write a profile of the processor's time, for go tool pprof, to this file")
 	cmd.Flags().StringVar(&flags.running, "data-dir", "", "measure the estate that runs here instead of a new one (issue only)")
 	cmd.Flags().StringVar(&flags.record, "record", "", "append the identifier of each issued certificate to this file as it is acknowledged (issue only)")
 	return cmd
@@ -107,9 +164,34 @@ func printFigures(figures []figure, asJSON bool) error {
 			}
 			continue
 		}
-		fmt.Printf("%-34s %10.2f %-6s   %s %.2f   ratio %.2f\n", f.Name, f.Value, f.Unit, f.LimitName, f.Limit, f.Ratio)
+		fmt.Printf("%-48s %10.2f %-6s   %s %.2f   ratio %.2f", f.Name, f.Value, f.Unit, f.LimitName, f.Limit, f.Ratio)
+		if s := f.Spread; s != nil {
+			fmt.Printf(" (%d runs: %.2f to %.2f, ratio %.2f to %.2f)", s.Runs, s.Values[0], s.Values[1], s.Ratios[0], s.Ratios[1])
+		}
+		for i, name := range slices.Sorted(maps.Keys(f.Beside)) {
+			fmt.Printf("%s %s %.2f", [2]string{";", ","}[min(i, 1)], name, f.Beside[name])
+		}
+		fmt.Println()
 	}
 	return nil
+}
+
+// startProfile profiles this process until stop is called; "" does not.
+func startProfile(path string) (stop func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 // benchEstate runs an estate in a temporary directory while f works with it.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -21,5 +22,19 @@ func newSignerCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&module, "module", "", "")
 	cmd.Flags().StringVar(&token, "token", "", "")
+	return cmd
+}
+
+// newBareModuleCommand is the process with which bench keyvault measures what a
+// PKCS #11 module does by itself.
+func newBareModuleCommand() *cobra.Command {
+	var uri string
+	cmd := &cobra.Command{
+		Use: estate.BareModuleCommand, Hidden: true, Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return estate.RunBareModule(cmd.Context(), uri, os.Stdin, os.Stdout)
+		},
+	}
+	cmd.Flags().StringVar(&uri, "uri", "", "")
 	return cmd
 }

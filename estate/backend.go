@@ -82,14 +82,27 @@ func (s *supervisor) serviceEnv(r Region, p Pod) map[string]string {
 }
 
 // httpFrom is an HTTP client inside a region's network: the way on which the
-// platform's own services reach the vault, like everybody else.
+// deployment reaches the vault, like everybody else.
 func (s *supervisor) httpFrom(r Region) *http.Client {
+	return s.httpOver(func(ctx context.Context, _, address string) (net.Conn, error) {
+		return s.fabric.DialName(ctx, s.names.VNet(r), address)
+	})
+}
+
+// httpOnBackbone is an HTTP client of the platform's own services, which in
+// Azure too reach a closed vault as trusted services: it leads to the region's
+// vault and nowhere else.
+func (s *supervisor) httpOnBackbone(r Region) *http.Client {
+	return s.httpOver(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return s.backbones[r].Dial(ctx)
+	})
+}
+
+func (s *supervisor) httpOver(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Client {
 	return &http.Client{
 		Timeout: 30 * time.Second,
 		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
-				return s.fabric.DialName(ctx, s.names.VNet(r), address)
-			},
+			DialContext:       dial,
 			TLSClientConfig:   &tls.Config{RootCAs: s.authority.roots(), MinVersion: tls.VersionTLS12},
 			ForceAttemptHTTP2: true,
 		},

@@ -232,10 +232,16 @@ func (p *platform) openVault(ctx context.Context, r Region) error {
 	p.closers, p.audits[r] = append(p.closers, audit.Close), audit
 	days, _ := res.Properties["softDeleteRetentionInDays"].(int)
 	protected, _ := res.Properties["enablePurgeProtection"].(bool)
+	current, _ := p.control.Resource(id)
+	rules, err := keyvault.NetworkRulesOf(current.Properties)
+	if err != nil {
+		return fmt.Errorf("network rules of vault %s: %w", res.Name, err)
+	}
 	server, err := keyvault.New(keyvault.Config{
 		Name: res.Name, ResourceID: res.ID, Location: res.Location, TenantID: p.names.v.TenantID,
 		Authority:     "https://" + p.names.LoginHost() + "/" + p.names.v.TenantID,
 		RetentionDays: days, PurgeProtection: protected,
+		Network: rules, Subnet: p.names.subnet, TrustedServices: p.names.trustedServices(r),
 	}, keyvault.Deps{Token: token, DB: db, Audit: audit, Verifier: p.verifier(vaultAudience), Policy: p.policy, Sink: p.sink(r), Now: p.now})
 	if err != nil {
 		return err
@@ -264,6 +270,7 @@ func (p *platform) openControl(ctx context.Context) error {
 		Authority: "https://" + p.names.LoginHost(), Host: p.names.ManagementHost(),
 		Subscriptions: []string{p.names.v.SubscriptionID}, Resources: p.resources,
 		PrincipalType: p.names.principalType,
+		Changes:       map[string]arm.Change{"microsoft.keyvault/vaults": p.vaultChange()},
 	}
 	for _, g := range p.names.Grants() {
 		cfg.Assignments = append(cfg.Assignments, rbac.Assignment{ID: p.names.AssignmentID(g), RoleDefinitionID: g.Role,

@@ -50,6 +50,7 @@ type supervisor struct {
 	clusters      map[Region]*cluster
 	guards        map[Region]map[string]*cmk.Guard // by key name
 	links         []linkState
+	backbones     map[Region]*vnet.Backbone // from the platform's services to the vaults
 	front         *frontDoor
 	events        *eventWriter
 	stop          context.CancelFunc
@@ -99,7 +100,7 @@ func supervise(ctx context.Context, dataDir, driver string, events *eventWriter)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := &supervisor{began: time.Now(), ingress: ingress, jumpbox: jumpbox, events: events, stop: cancel,
-		podLogs: newPodLogs(time.Now), clusters: map[Region]*cluster{}, guards: map[Region]map[string]*cmk.Guard{}}
+		podLogs: newPodLogs(time.Now), clusters: map[Region]*cluster{}, guards: map[Region]map[string]*cmk.Guard{}, backbones: map[Region]*vnet.Backbone{}}
 	if s.fabric, err = vnet.Open(vnet.Config{Driver: vnet.Driver(driver)}); err != nil {
 		return err
 	}
@@ -187,6 +188,8 @@ func (s *supervisor) openFrontDoor() ([]lifecycle.Task, error) {
 	s.front.add(LogQueryHost, s.logs.Handler())
 	s.front.add(LogQueryHostIO, s.logs.Handler())
 	for _, r := range Regions() {
+		// A vault answers everywhere; its network rules say whom.
+		s.front.add(s.names.VaultHost(r), s.vaults[r].Handler())
 		c := s.clusters[r]
 		for _, spec := range PodsOf(r) {
 			if spec.Public {
@@ -226,8 +229,10 @@ func (s *supervisor) openFrontDoor() ([]lifecycle.Task, error) {
 	return tasks, nil
 }
 
-// serveVaults opens each vault's private endpoint. There is no other way to a
-// vault.
+// serveVaults opens each vault's private endpoint, and its door to the
+// platform's own services, which the vault's bypass rule is about. The front
+// door leads to the vaults too, as far as their network rules let in who comes
+// that way.
 func (s *supervisor) serveVaults() ([]lifecycle.Task, error) {
 	var tasks []lifecycle.Task
 	for i, r := range Regions() {
@@ -240,6 +245,11 @@ func (s *supervisor) serveVaults() ([]lifecycle.Task, error) {
 		handler, config := s.vaults[r].Handler(), s.authority.config(link.Host)
 		tasks = append(tasks, lifecycle.Task{Name: "private endpoint of " + link.Name, Run: func(ctx context.Context) error {
 			return httpserve.Run(ctx, e.Listener(443), config, handler)
+		}})
+		backbone := vnet.NewBackbone()
+		s.backbones[r] = backbone
+		tasks = append(tasks, lifecycle.Task{Name: "platform's door to " + link.Name, Run: func(ctx context.Context) error {
+			return httpserve.Run(ctx, backbone, config, handler)
 		}})
 	}
 	return tasks, nil
@@ -297,7 +307,7 @@ func (s *supervisor) openGuard(ctx context.Context, r Region, key, identity stri
 	kek, err := client.NewKEK(client.KEKConfig{
 		KeyID:      "https://" + s.names.VaultHost(r) + "/keys/" + key,
 		Credential: s.identity.Credential(s.names.Identity(r, identity).PrincipalID),
-		HTTP:       s.httpFrom(r), Now: s.now,
+		HTTP:       s.httpOnBackbone(r), Now: s.now,
 	})
 	if err != nil {
 		return nil, err

@@ -96,11 +96,6 @@ func TestOnlyAnApprovedPrivateEndpointLeadsIn(t *testing.T) {
 		}
 		w.close()
 	}
-	w := newWorld(t, func(w *world) {
-		w.info = conninfo.Info{Kind: conninfo.VNet, VNet: "supervisor"}
-		w.cfg.Bypass = func(i conninfo.Info) bool { return i.VNet == "supervisor" }
-	})
-	must(w.keys(admin).NewListKeyPropertiesPager(nil).NextPage(t.Context()))(t)
 }
 
 // TestARoleOnOneObjectOpensThatObjectOnly is the reference deployment's shape:

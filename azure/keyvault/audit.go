@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"verdant/azure/rest"
-	"verdant/internal/conninfo"
 	"verdant/internal/telemetry"
 )
 
@@ -82,7 +81,7 @@ func (s *Server) record(ctx context.Context, c *call, r *http.Request) error {
 		OperationVersion: c.api, ResultType: "Success", ResultSignature: http.StatusText(status),
 		DurationMs: s.now().Sub(c.start).Milliseconds(), CallerIPAddress: c.source(r.RemoteAddr), CorrelationID: c.id,
 		Properties: auditProperties{ClientInfo: shorten(r.UserAgent()), RequestURI: s.requestURI(r, c.api), ID: c.objectID, HTTPStatusCode: status,
-			Algorithm: c.algorithm, TLSVersion: tlsVersion(r.TLS), AddressAuthorized: c.network, AddressKind: c.addressKind(),
+			Algorithm: c.algorithm, TLSVersion: tlsVersion(r.TLS), AddressAuthorized: c.network, AddressKind: c.addressKind,
 			RbacChecked: c.checked, RbacAuthorized: c.decision.Allowed, AssignmentID: c.decision.AssignmentID,
 			PrivateEndpoint: c.info.PrivateEndpoint, VNet: c.info.VNet, Key: c.key}}
 	if c.failure != nil {
@@ -135,16 +134,6 @@ func (c *call) describe() string {
 		text += " Cause: " + c.cause.Error()
 	}
 	return text
-}
-
-func (c *call) addressKind() string {
-	switch {
-	case !c.network:
-		return ""
-	case c.info.Kind == conninfo.PrivateEndpoint:
-		return "PrivateLink"
-	}
-	return "Bypass"
 }
 
 // requestURI is the address asked for, with no parameter but the api-version.

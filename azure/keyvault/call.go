@@ -30,20 +30,22 @@ type call struct {
 	api   string // api-version, if it is one of Versions
 	answer
 
-	info      conninfo.Info
-	known     bool // info is evidence
-	caller    rest.Caller
-	token     bool // caller is verified
-	network   bool // the network path was checked and is allowed
-	checked   bool // the role check was made
-	decision  rbac.Decision
-	name      string // object name and version in the path
-	version   string
-	objectID  string // full identifier for the audit record
-	algorithm string
-	key       *keyProperties
-	failure   *rest.Error // what went wrong, for the audit record
-	cause     error       // and why, if the wire error does not say so
+	info    conninfo.Info
+	known   bool // info is evidence
+	caller  rest.Caller
+	token   bool // caller is verified
+	network bool // the network path was checked and is allowed
+	// addressKind says by which rule it is.
+	addressKind string
+	checked     bool // the role check was made
+	decision    rbac.Decision
+	name        string // object name and version in the path
+	version     string
+	objectID    string // full identifier for the audit record
+	algorithm   string
+	key         *keyProperties
+	failure     *rest.Error // what went wrong, for the audit record
+	cause       error       // and why, if the wire error does not say so
 
 	address string     // what source found
 	event   auditEvent // the audit record
@@ -327,13 +329,7 @@ func (s *Server) identify(c *call, r *http.Request) error {
 		return s.challenge("invalid_token", "AKV10032: "+capital(strings.TrimPrefix(err.Error(), rest.ErrToken.Error()+": "))+".")
 	}
 	c.caller, c.token = caller, true
-	if c.known && (c.info.Kind == conninfo.PrivateEndpoint || s.cfg.Bypass != nil && s.cfg.Bypass(c.info)) {
-		c.network = true
-		return nil
-	}
-	return &rest.Error{Status: http.StatusForbidden, Code: "Forbidden", Inner: "ForbiddenByConnection",
-		Message: "Connection is not an approved private link and caller was ignored because bypass is not set to 'AzureServices' and PublicNetworkAccess is set to 'Disabled'.\r\n" +
-			"To connect to this vault, use its private endpoint.\r\n" + c.who() + "Vault: " + s.cfg.Name + ";location=" + s.cfg.Location}
+	return s.admitNetwork(c)
 }
 
 func capital(s string) string {

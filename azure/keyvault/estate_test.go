@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,6 +72,7 @@ type world struct {
 	addr    string
 	http    *http.Client
 	info    conninfo.Info
+	from    atomic.Pointer[conninfo.Info] // takes the place of info for new connections
 	cfg     keyvault.Config
 	deps    keyvault.Deps
 	close   func()
@@ -286,10 +288,14 @@ func (e *evident) ConnInfo() conninfo.Info { return e.info }
 
 func (e *endpoint) Accept() (net.Conn, error) {
 	c, err := e.Listener.Accept()
-	if err != nil || e.w.info.Kind == "" {
+	info := e.w.info
+	if from := e.w.from.Load(); from != nil {
+		info = *from
+	}
+	if err != nil || info.Kind == "" {
 		return c, err
 	}
-	return &evident{c, e.w.info}, nil
+	return &evident{c, info}, nil
 }
 
 func serverCertificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
@@ -455,6 +461,14 @@ func (w *world) raw(method, pathAndQuery, token, body string) reply {
 	out := reply{status: res.StatusCode, header: res.Header, text: string(data)}
 	_ = json.Unmarshal(data, &out.body)
 	return out
+}
+
+// rawFrom is raw over a new connection with other evidence.
+func (w *world) rawFrom(info conninfo.Info, method, pathAndQuery, token, body string) reply {
+	w.t.Helper()
+	w.http.CloseIdleConnections()
+	w.from.Store(&info)
+	return w.raw(method, pathAndQuery, token, body)
 }
 
 // adminRaw sends a request as the administrator, with the newest version.

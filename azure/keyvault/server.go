@@ -34,12 +34,12 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"verdant/azure/rbac"
 	"verdant/azure/rest"
 	"verdant/hsm"
-	"verdant/internal/conninfo"
 	"verdant/internal/route"
 	"verdant/internal/telemetry"
 )
@@ -81,9 +81,14 @@ type Config struct {
 	RetentionDays int
 	// PurgeProtection refuses purging before RetentionDays are over.
 	PurgeProtection bool
-	// Bypass lets in connections that are no approved private endpoint; nil
-	// lets in none.
-	Bypass func(conninfo.Info) bool
+	// Network says from where the vault is reached besides its private
+	// endpoints, until SetNetwork says otherwise.
+	Network NetworkRules
+	// Subnet finds the subnet with an ARM id; nil finds none.
+	Subnet func(id string) (Subnet, bool)
+	// TrustedServices are the object ids of the platform's own services, which
+	// bypass "AzureServices" lets in on connections of the platform.
+	TrustedServices []string
 }
 
 // Authorizer decides about data actions; *rbac.Policy is one.
@@ -129,25 +134,26 @@ type Deps struct {
 
 // Server is one vault. It is safe for concurrent use.
 type Server struct {
-	cfg    Config
-	host   string      // <name>.<suffix>
-	upper  string      // the resource's id as audit records spell it
-	fixed  http.Header // on every answer; never changed
-	token  hsm.Token
-	store  Store
-	shared Shared // store, if other servers have it open too
-	audit  Journal
-	verify *tokenCache
-	policy Authorizer
-	sink   telemetry.Sink
-	now    func() time.Time
-	born   time.Time
-	local  *localAccess // of a managed HSM
-	cache  *cache
-	calls  sync.Pool // of *call that have ended
-	recent recent
-	mux    *http.ServeMux
-	routes []route.Route
+	cfg     Config
+	host    string      // <name>.<suffix>
+	upper   string      // the resource's id as audit records spell it
+	fixed   http.Header // on every answer; never changed
+	token   hsm.Token
+	store   Store
+	shared  Shared // store, if other servers have it open too
+	audit   Journal
+	verify  *tokenCache
+	policy  Authorizer
+	sink    telemetry.Sink
+	now     func() time.Time
+	born    time.Time
+	local   *localAccess // of a managed HSM
+	cache   *cache
+	calls   sync.Pool // of *call that have ended
+	recent  recent
+	network atomic.Pointer[networkRules]
+	mux     *http.ServeMux
+	routes  []route.Route
 
 	sealing sync.Mutex
 	sealKey hsm.Key // set on first use
@@ -184,6 +190,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if s.shared, _ = deps.Store.(Shared); s.shared != nil {
 		s.cache.now = deps.Now
 	}
+	s.SetNetwork(cfg.Network)
 	s.routes = s.table()
 	if cfg.ManagedHSM {
 		s.local = &localAccess{}

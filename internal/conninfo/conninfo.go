@@ -27,13 +27,16 @@ const (
 	Public Kind = "public"
 	// Ingress is the listener that the host may reach.
 	Ingress Kind = "ingress"
+	// Platform is the platform's own network, which none of the others leads
+	// to: only the platform's own services are on it.
+	Platform Kind = "platform"
 )
 
 // Info is the network's evidence about one connection.
 type Info struct {
 	Kind Kind
 	// VNet is the name of the virtual network in which the connection was
-	// accepted; empty for Ingress.
+	// accepted; empty for Ingress and Platform.
 	VNet string
 	// PrivateEndpoint is the ARM id of the endpoint; empty unless Kind is
 	// PrivateEndpoint.

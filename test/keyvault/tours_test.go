@@ -7,12 +7,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"maps"
 	"math/big"
@@ -29,6 +26,7 @@ import (
 	"verdant/azure/keyvault"
 	"verdant/azure/rest"
 	"verdant/internal/sqlstore"
+	"verdant/test/parts"
 )
 
 // insideTour is set for the copy of the test that runs in the namespace: the
@@ -60,21 +58,21 @@ type tour struct {
 	name     string
 	needs    []string // commands
 	manifest string   // the file that says which libraries it needs
-	install  func(parts, source string) [][]string
-	run      func(parts, source string) []string
+	install  func(dir, source string) [][]string
+	run      func(dir, source string) []string
 }
 
 var tours = []tour{
-	{"javascript", []string{"node", "npm", "openssl"}, "package.json", func(parts, source string) [][]string {
-		return [][]string{{"cp", filepath.Join(source, "package.json"), parts}, {"npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"}}
-	}, func(parts, source string) []string {
-		return []string{"env", "TOUR_MODULES=" + parts, "node", filepath.Join(source, "tour.mjs")}
+	{"javascript", []string{"node", "npm", "openssl"}, "package.json", func(dir, source string) [][]string {
+		return [][]string{{"cp", filepath.Join(source, "package.json"), dir}, {"npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"}}
+	}, func(dir, source string) []string {
+		return []string{"env", "TOUR_MODULES=" + dir, "node", filepath.Join(source, "tour.mjs")}
 	}},
-	{"python", []string{"python3"}, "requirements.txt", func(parts, source string) [][]string {
-		return [][]string{{"python3", "-m", "venv", filepath.Join(parts, "venv")},
-			{filepath.Join(parts, "venv/bin/pip"), "install", "--quiet", "-r", filepath.Join(source, "requirements.txt")}}
-	}, func(parts, source string) []string {
-		return []string{filepath.Join(parts, "venv/bin/python"), filepath.Join(source, "tour.py")}
+	{"python", []string{"python3"}, "requirements.txt", func(dir, source string) [][]string {
+		return [][]string{{"python3", "-m", "venv", filepath.Join(dir, "venv")},
+			{filepath.Join(dir, "venv/bin/pip"), "install", "--quiet", "-r", filepath.Join(source, "requirements.txt")}}
+	}, func(dir, source string) []string {
+		return []string{filepath.Join(dir, "venv/bin/python"), filepath.Join(source, "tour.py")}
 	}},
 }
 
@@ -92,15 +90,9 @@ func TestTheClientsOfOtherLanguagesTour(t *testing.T) {
 	}
 	for _, x := range tours {
 		t.Run(x.name, func(t *testing.T) {
-			for _, command := range x.needs {
-				if _, err := exec.LookPath(command); err != nil {
-					if os.Getenv("VERDANT_REQUIRE_PARTS") != "" {
-						t.Fatal(err)
-					}
-					t.Skipf("needs %s: %v", command, err)
-				}
-			}
-			inNamespace(t, insideTour+"="+x.name, tourParts+"="+x.prepare(t))
+			parts.Need(t, x.needs...)
+			dir := parts.Install(t, "tour-"+x.name, filepath.Join(source(t), x.manifest), func(dir string) [][]string { return x.install(dir, source(t)) })
+			inNamespace(t, insideTour+"="+x.name, tourParts+"="+dir)
 		})
 	}
 }
@@ -114,45 +106,12 @@ func source(t *testing.T) string {
 	return dir
 }
 
-// prepare installs a tour's libraries into the user's cache, once for each
-// version of the file that names them, and returns the directory.
-func (x tour) prepare(t *testing.T) string {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	manifest, err := os.ReadFile(filepath.Join(source(t), x.manifest))
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(manifest)
-	parts := filepath.Join(cache, "verdant", "tours", x.name+"-"+hex.EncodeToString(sum[:6]))
-	complete := filepath.Join(parts, "complete")
-	if _, err := os.Stat(complete); err == nil {
-		return parts
-	}
-	if err := errors.Join(os.RemoveAll(parts), os.MkdirAll(parts, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	for _, command := range x.install(parts, source(t)) {
-		cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
-		cmd.Dir = parts
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, out)
-		}
-	}
-	if err := os.WriteFile(complete, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return parts
-}
-
 // walk is what happens in the namespace.
-func (x tour) walk(t *testing.T, parts string) {
+func (x tour) walk(t *testing.T, libraries string) {
 	dir := t.TempDir()
 	loopbackUp(t, "169.254.169.254/32")
 	env := startCloud(t, dir)
-	command := x.run(parts, source(t))
+	command := x.run(libraries, source(t))
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)

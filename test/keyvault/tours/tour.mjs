@@ -141,7 +141,14 @@ async function listKeys(tour, client, hw, kty) {
 
 async function symmetricKeys(tour, client, hw, kty) {
   if (!hw) return tour.refused("symmetric keys are for managed HSMs", 400, () => client.createOctKey("oct", { keySize: 256 }));
-  return tour.refused("symmetric keys are not offered", 400, () => client.createOctKey("oct", { keySize: 256, hsm: true }));
+  same((await client.createOctKey("oct", { keySize: 256, hsm: true })).keyType, "oct-HSM", "key made");
+  const c = client.getCryptographyClient("oct"), additionalAuthenticatedData = Buffer.from("with");
+  const { result: ciphertext, iv, authenticationTag } = await c.encrypt({ algorithm: "A256GCM", plaintext: plain, additionalAuthenticatedData });
+  same(Buffer.from((await c.decrypt({ algorithm: "A256GCM", ciphertext, iv, authenticationTag, additionalAuthenticatedData })).result), plain, "A256GCM");
+  const block = Buffer.alloc(32, 7);
+  const cbc = await c.encrypt({ algorithm: "A256CBCPAD", plaintext: block, iv: Buffer.alloc(16, 1) });
+  same(Buffer.from((await c.decrypt({ algorithm: "A256CBCPAD", ciphertext: cbc.result, iv: cbc.iv })).result), block, "A256CBCPAD");
+  same(Buffer.from((await c.unwrapKey("A256KW", (await c.wrapKey("A256KW", block)).result)).result), block, "A256KW");
 }
 
 async function importKeys(tour, client, hw, kty) {

@@ -189,10 +189,6 @@ def symmetric_keys(tour, client, hw, kty):
         with tour.refused("symmetric keys are for managed HSMs", 400):
             client.create_oct_key("oct", size=256)
         return
-    if True:
-        with tour.refused("symmetric keys are not offered", 400):
-            client.create_oct_key("oct", size=256)
-        return
     k = client.create_oct_key("oct", size=256, hardware_protected=True)
     same(k.key_type, "oct-HSM", "key made")
     c = client.get_cryptography_client("oct")

@@ -65,8 +65,8 @@ const (
 	constantHost   = "constant.vault.azure.net"
 )
 
-// OpenMeasuredVault starts one whose state is in dir, which must be empty.
-// Close ends it. Its keys are in the PKCS #11 token of the URI, behind a signer
+// OpenMeasuredVault starts one whose state is in dir, which is empty or that
+// of one before it. Close ends it. Its keys are in the PKCS #11 token of the URI, behind a signer
 // process, or in software where the URI is empty.
 func OpenMeasuredVault(ctx context.Context, dir, hsmURI string) (m *MeasuredVault, err error) {
 	m = &MeasuredVault{host: measuredName + ".vault.azure.net", constant: map[string]*kept{}, stop: func() {}}
@@ -75,11 +75,9 @@ func OpenMeasuredVault(ctx context.Context, dir, hsmURI string) (m *MeasuredVaul
 			err = errors.Join(err, m.Close())
 		}
 	}()
-	var root [3][32]byte
-	for i := range root {
-		if _, err := rand.Read(root[i][:]); err != nil {
-			return m, err
-		}
+	root, err := measuredRoots(dir)
+	if err != nil {
+		return m, err
 	}
 	token, err := hsm.OpenSoftware(ctx, filepath.Join(dir, "hsm"), root[0])
 	if err != nil {
@@ -99,10 +97,7 @@ func OpenMeasuredVault(ctx context.Context, dir, hsmURI string) (m *MeasuredVaul
 	if err != nil {
 		return m, err
 	}
-	variables := DefaultVariables()
-	cfg := keyvault.Config{Name: measuredName, Location: "westeurope", TenantID: variables.TenantID,
-		ResourceID: "/subscriptions/" + variables.SubscriptionID + "/resourceGroups/bench/providers/Microsoft.KeyVault/vaults/" + measuredName,
-		Authority:  "https://login.verdant.localhost/" + variables.TenantID}
+	cfg := measuredConfig()
 	issuer := cfg.Authority + "/"
 	policy := rbac.NewPolicy(rbac.BuiltIn(), []rbac.Assignment{{ID: cfg.ResourceID + "/providers/Microsoft.Authorization/roleAssignments/00000000-0000-0000-0000-0000000000b2",
 		RoleDefinitionID: rbac.KeyVaultAdministrator, PrincipalID: measuredCaller, Scope: cfg.ResourceID}})
@@ -119,10 +114,17 @@ func OpenMeasuredVault(ctx context.Context, dir, hsmURI string) (m *MeasuredVaul
 	if err != nil {
 		return m, err
 	}
-	if m.token, err = measuredToken(issuing, issuer, variables.TenantID); err != nil {
+	if m.token, err = measuredToken(issuing, issuer, cfg.TenantID); err != nil {
 		return m, err
 	}
 	return m, m.serve(ctx, authority, vault)
+}
+
+func measuredConfig() keyvault.Config {
+	variables := DefaultVariables()
+	return keyvault.Config{Name: measuredName, Location: "westeurope", TenantID: variables.TenantID,
+		ResourceID: "/subscriptions/" + variables.SubscriptionID + "/resourceGroups/bench/providers/Microsoft.KeyVault/vaults/" + measuredName,
+		Authority:  "https://login.verdant.localhost/" + variables.TenantID}
 }
 
 // measuredKeys makes the keys of the TLS server and of the token issuer.

@@ -84,17 +84,18 @@ type benchFlags struct {
 	seconds, runs   int
 	profile         string // file for a profile of the processor's time
 	hsm             string // PKCS #11 URI of a token to measure
+	objects         int    // secrets of the largest vault
 	running         string // data directory of a running estate
 	record          string // file that gets the identifier of each certificate
 }
 
 func newBenchCommand() *cobra.Command {
 	benches := map[string]func(context.Context, benchFlags) ([]figure, error){
-		"up": benchUp, "issue": benchIssue, "keyvault": benchKeyVault,
+		"up": benchUp, "issue": benchIssue, "keyvault": benchKeyVault, "vault-scale": benchVaultScale,
 	}
 	var flags benchFlags
 	cmd := &cobra.Command{
-		Use:   "bench up|issue|keyvault",
+		Use:   "bench up|issue|keyvault|vault-scale",
 		Short: "Measure, with the physical limit beside each figure",
 		Long: `Measure on this machine, with the physical limit from the same run beside each figure.
 
@@ -106,15 +107,19 @@ func newBenchCommand() *cobra.Command {
          all cores, http the same server giving the vault's answer as a constant; with each,
          the median and the 99th percentile at half the measured rate, beside those of the
          constant and of a bare write and fdatasync. --hsm URI also measures signing in a
-         PKCS #11 token through the signer process; there raw is the bare module`,
-		Args: exactly(1, "the benchmark's name: up, issue or keyvault"),
+         PKCS #11 token through the signer process; there raw is the bare module
+  vault-scale
+         one vault as it grows from 1,000 secrets and 100 keys to a million and 100,000: start,
+         memory, and the median time of lists, gets and signatures at random places, one request
+         at a time; beside them the same of the smallest vault. Takes minutes and 2 GB of disk`,
+		Args: exactly(1, "the benchmark's name: up, issue, keyvault or vault-scale"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(flags.output); err != nil {
 				return err
 			}
 			bench, ok := benches[args[0]]
 			if !ok {
-				return usagef("no benchmark %q; there are up, issue and keyvault", args[0])
+				return usagef("no benchmark %q; there are up, issue, keyvault and vault-scale", args[0])
 			}
 			if flags.seconds < 1 {
 				return usagef("--seconds %d: measure for one second at least", flags.seconds)
@@ -150,6 +155,7 @@ func newBenchCommand() *cobra.Command {
 	cmd.Flags().IntVar(&flags.runs, "runs", 1, "how often the benchmark is run; a figure is the median, with the spread beside it")
 	cmd.Flags().StringVar(&flags.hsm, "hsm", "", "PKCS #11 URI of a token to measure as well (keyvault only)")
 	cmd.Flags().StringVar(&flags.profile, "cpu-profile", "", "write a profile of the processor's time, for go tool pprof, to this file")
+	cmd.Flags().IntVar(&flags.objects, "secrets", 1_000_000, "how many secrets the largest vault has (vault-scale only)")
 	cmd.Flags().StringVar(&flags.running, "data-dir", "", "measure the estate that runs here instead of a new one (issue only)")
 	cmd.Flags().StringVar(&flags.record, "record", "", "append the identifier of each issued certificate to this file as it is acknowledged (issue only)")
 	return cmd

@@ -24,7 +24,7 @@ func newProcessCommands() []*cobra.Command {
 	}
 	supervise.Flags().StringVar(&dataDir, "data-dir", "", "")
 	supervise.Flags().StringVar(&driver, "driver", "", "")
-	commands := []*cobra.Command{supervise, newSignerCommand(), newBareModuleCommand(), {
+	commands := []*cobra.Command{supervise, newSignerCommand(), newBareModuleCommand(), newScaleCommand(), {
 		Use: "pod-request METHOD URL BODY", Hidden: true, Args: exactly(3, "a method, a URL and a body"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return estate.PodRequest(cmd.Context(), os.Getenv, args[0], args[1], args[2], os.Stdout)

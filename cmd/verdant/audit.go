@@ -22,6 +22,7 @@ func newAuditCommand() *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 	}
 	var flags sessionFlags
+	var replicas []string
 	verify := &cobra.Command{
 		Use:   "verify [VAULT]",
 		Short: "Prove the chain of audit records of a vault, or of every vault",
@@ -30,9 +31,13 @@ and in its place. Works on a running estate and on a stopped one, in which it ch
 The first break is named by segment file and record number, and the exit code is then 1.
 
 Records that were cut off at the end leave a chain that is whole: keep the chain value that is
-printed in another place and look whether a later run still has that record.`,
+printed in another place and look whether a later run still has that record.
+
+Each replica of a vault in a shared database has a chain of its own: name the configuration
+file of every one of them, with --replica for each. They must be stopped.`,
 		Example: `  verdant audit verify
-  verdant audit verify eudcc-ie -o json`,
+  verdant audit verify eudcc-ie -o json
+  verdant audit verify --replica a.json --replica b.json`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("%s takes one vault at most; got %d arguments", cmd.CommandPath(), len(args))
@@ -40,6 +45,19 @@ printed in another place and look whether a later run still has that record.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(replicas) > 0 {
+				if len(args) > 0 {
+					return usagef("--replica names the vault; leave %q out", args[0])
+				}
+				if err := checkOutput(flags.output); err != nil {
+					return err
+				}
+				reports, err := verifyReplicas(cmd.Context(), replicas)
+				if err != nil {
+					return err
+				}
+				return printAudit(reports, flags.output == "json")
+			}
 			s, err := flags.open()
 			if err != nil {
 				return err
@@ -56,8 +74,21 @@ printed in another place and look whether a later run still has that record.`,
 		},
 	}
 	flags.register(verify)
+	verify.Flags().StringArrayVar(&replicas, "replica", nil, "configuration file of a replica of a vault in a shared database; may be given several times")
 	cmd.AddCommand(verify)
 	return cmd
+}
+
+func verifyReplicas(ctx context.Context, files []string) ([]control.AuditReport, error) {
+	var configs []estate.ReplicaConfig
+	for _, file := range files {
+		c, err := estate.ReadReplicaConfig(file)
+		if err != nil {
+			return nil, err
+		}
+		configs = append(configs, c)
+	}
+	return estate.VerifyReplicaAudit(ctx, configs)
 }
 
 // verifyAudit asks the estate that runs, else it reads the data directory.

@@ -3,21 +3,23 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"verdant/estate"
 	"verdant/estate/control"
 )
 
 func newVaultCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "vault who-can|why",
-		Short: "Who may do what in a vault, and why",
+		Use:   "vault who-can|why|serve",
+		Short: "Who may do what in a vault, and why; serve one from a shared database",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return usagef("%s takes a command: who-can or why", cmd.CommandPath())
+			return usagef("%s takes a command: who-can, why or serve", cmd.CommandPath())
 		},
 		Args: cobra.ArbitraryArgs,
 	}
@@ -31,7 +33,28 @@ private endpoint.`
 		newAccessCommand("why PRINCIPAL ACTION OBJECT", "Say why somebody may or may not do something",
 			"Say which assignments let a principal, or a group it belongs to, perform an action on an object, and\nwhy its other assignments do not. PRINCIPAL is a user, a group, a managed identity (NAME of the\nobject's region, or REGION/NAME) or an object id.\n"+notes,
 			"  verdant vault why dgca-verifier-service keys/sign/action https://eudcc-ie-kv-g1.vault.azure.net/keys/dsc-key-store", 3, "a principal, an action and an object"))
+	cmd.AddCommand(newServeCommand())
 	return cmd
+}
+
+// newServeCommand runs one replica of a vault.
+func newServeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "serve CONFIG", Args: exactly(1, "the replica's configuration file"),
+		Short: "Serve a vault from a MySQL database that several replicas share",
+		Long: `Serve a vault, without an estate, as one of several replicas over one MySQL or MariaDB database:
+objects and sealed keys are in the database, the audit journal is the replica's own. What one
+replica acknowledged, the others answer with within a second. docs/operations.md says what is in
+CONFIG. Prints the address when it answers, and serves until it is interrupted.`,
+		Example: "  verdant vault serve /etc/verdant/vault-a.json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := estate.ReadReplicaConfig(args[0])
+			if err != nil {
+				return err
+			}
+			return estate.RunReplica(cmd.Context(), c, func(addr net.Addr) { fmt.Println("serves", c.Vault.Name, "on", addr) })
+		},
+	}
 }
 
 // newAccessCommand asks about everybody where n is 2, else about the principal

@@ -125,18 +125,11 @@ func (v *Vault) askPublicPart(ctx context.Context, name string) (*publicPart, er
 }
 
 func (v *Vault) askKey(ctx context.Context, name string, asked time.Time) (*publicPart, error) {
-	r, err := v.keys.GetKey(ctx, name, "", nil)
-	if isStatus(err, http.StatusNotFound) {
-		return nil, fmt.Errorf("certificate or key %s: %w", name, ErrNotFound)
-	}
+	public, version, err := v.PublicKey(ctx, name, "")
 	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", name, AsRefusal(err))
+		return nil, err
 	}
-	public, err := publicKey(r.Key)
-	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", name, err)
-	}
-	return &publicPart{version: r.Key.KID.Version(), key: public, asked: asked}, nil
+	return &publicPart{version: version, key: public, asked: asked}, nil
 }
 
 // readCertificate takes the certificate and its key's identifier out of the

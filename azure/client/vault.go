@@ -64,8 +64,30 @@ func (p *Platform) Vault(rawURL string) (*Vault, error) {
 // URL returns the vault's address.
 func (v *Vault) URL() string { return v.url }
 
-// Keys returns the stock client for keys.
+// Keys, Secrets and Certificates return the stock clients.
 func (v *Vault) Keys() *azkeys.Client { return v.keys }
+
+// Secrets returns the stock client for secrets.
+func (v *Vault) Secrets() *azsecrets.Client { return v.secrets }
+
+// Certificates returns the stock client for certificates.
+func (v *Vault) Certificates() *azcertificates.Client { return v.certs }
+
+// PublicKey asks for the public part of a version of a key, and says which
+// version that is. The empty version is the current one.
+func (v *Vault) PublicKey(ctx context.Context, name, version string) (public crypto.PublicKey, found string, err error) {
+	r, err := v.keys.GetKey(ctx, name, version, nil)
+	if isStatus(err, http.StatusNotFound) {
+		return nil, "", fmt.Errorf("certificate or key %s: %w", name, ErrNotFound)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("key %s: %w", name, AsRefusal(err))
+	}
+	if public, err = publicKey(r.Key); err != nil {
+		return nil, "", fmt.Errorf("key %s: %w", name, err)
+	}
+	return public, r.Key.KID.Version(), nil
+}
 
 // ErrNotFound is wrapped when the vault holds no such object.
 var ErrNotFound = errors.New("no such object in the vault")

@@ -130,6 +130,10 @@ type ManagedIdentity struct {
 	// Location is reported by the instance metadata.
 	Location string
 	Groups   []string
+	// Federated are the tokens of other issuers that stand for this identity at
+	// the token endpoint. Without any, its tokens come from the metadata service
+	// alone.
+	Federated []FederatedCredential
 }
 
 // Resource is an API of the platform that tokens can be asked for.

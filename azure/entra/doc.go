@@ -5,7 +5,7 @@
 // It promises discovery, authorization code with PKCE behind its own sign-in
 // page, refresh tokens that rotate, client credentials by secret or by
 // certificate assertion, and managed identity tokens over the IMDS and App
-// Service protocols; tokens as Entra writes them (v1 by default for
+// Service protocols and for tokens of a federated issuer; tokens as Entra writes them (v1 by default for
 // resources, v2 where an app asks for it); errors with Entra's AADSTS codes;
 // and a row in the sign-in tables for every token issued or refused to
 // somebody known. Authorization codes, refresh tokens, sessions and lock-outs

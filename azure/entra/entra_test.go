@@ -93,8 +93,10 @@ type world struct {
 	*entra.Server
 	db   *sql.DB
 	rows *rows
-	mu   sync.Mutex
-	time time.Time
+	// issuers are the trusted ones.
+	issuers entra.TrustedIssuers
+	mu      sync.Mutex
+	time    time.Time
 	// calls counts requests, by path.
 	calls map[string]int
 }
@@ -157,7 +159,10 @@ func (w *world) start(t testing.TB, change ...func(*entra.Config)) {
 	for _, c := range change {
 		c(&cfg)
 	}
-	w.Server, err = entra.New(cfg, entra.Deps{Signer: key, DB: w.db, Sink: w.rows, Now: w.now})
+	if w.issuers == nil {
+		w.issuers = entra.TrustedIssuers{}
+	}
+	w.Server, err = entra.New(cfg, entra.Deps{Signer: key, DB: w.db, Sink: w.rows, Now: w.now, Issuers: w.issuers})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,6 +62,9 @@ func (s *Server) token(r *http.Request, e exchange, version int) (answer, error)
 		return answer{}, fail("invalid_request", 900144, "The request body must contain the following parameter: 'grant_type'.")
 	}
 	ctx := r.Context()
+	if m := s.federated(r.PostForm.Get("client_id")); m != nil && t != anyTenant {
+		return s.byFederation(ctx, r, e, m, version)
+	}
 	c, err := s.client(ctx, r, e, t)
 	if err != nil {
 		if c.app == nil || c.app.Public {

@@ -28,6 +28,8 @@ type Deps struct {
 	// Published are further keys that the key set lists: the next one, or the
 	// last one while its tokens live.
 	Published []*rsa.PublicKey
+	// Issuers holds the keys of the issuers that federated credentials name.
+	Issuers TrustedIssuers
 	// DB is a database opened with Schema.
 	DB *sql.DB
 	// Sink takes the sign-in rows; nil keeps none.
@@ -42,18 +44,19 @@ type Deps struct {
 
 // Server is the identity service. It is safe for concurrent use.
 type Server struct {
-	cfg   Config
-	dir   *directory
-	keys  *keyRing
-	store *store
-	mint  *mintCache
-	pages *pages
-	check chan struct{} // bounds password checks running at once
-	sink  telemetry.Sink
-	log   *slog.Logger
-	now   func() time.Time
-	rand  io.Reader
-	csrf  []byte
+	cfg     Config
+	issuers TrustedIssuers
+	dir     *directory
+	keys    *keyRing
+	store   *store
+	mint    *mintCache
+	pages   *pages
+	check   chan struct{} // bounds password checks running at once
+	sink    telemetry.Sink
+	log     *slog.Logger
+	now     func() time.Time
+	rand    io.Reader
+	csrf    []byte
 
 	handler http.Handler
 }
@@ -72,7 +75,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.DB == nil || deps.Signer == nil {
 		return nil, errors.New("identity service: DB and Signer are needed")
 	}
-	s := &Server{cfg: cfg, store: &store{deps.DB}, mint: newMintCache(), check: make(chan struct{}, passwordChecks),
+	s := &Server{cfg: cfg, issuers: deps.Issuers, store: &store{deps.DB}, mint: newMintCache(), check: make(chan struct{}, passwordChecks),
 		sink: deps.Sink, log: deps.Log, now: deps.Now, rand: deps.Rand}
 	if s.sink == nil {
 		s.sink = telemetry.Discard{}

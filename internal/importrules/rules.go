@@ -61,6 +61,7 @@ func Table() []Rule {
 		{"azure/rest", []string{"internal/..."}, "what all Azure APIs share knows none of them"},
 		{"azure/rbac", []string{"internal/..."}, "role evaluation is an engine without services"},
 		{"azure/client", []string{"azure/rest", "internal/..."}, "the workload's door to the platform is the wire, not a package"},
+		{"azure/csi/...", []string{"azure/client", "internal/..."}, "the provider reaches the vault as every workload does, and has no right of its own"},
 		{"azure/keyvault/...", []string{"azure/rest", "azure/rbac", "hsm/...", "internal/..."}, "a service never imports another service"},
 		{"azure/loganalytics/...", []string{"azure/rest", "azure/rbac", "kql/...", "internal/..."}, "a service never imports another service"},
 		{"azure/mysql/...", []string{"azure/rest", "azure/rbac", "cmk/...", "internal/..."}, "a service never imports another service"},

@@ -95,6 +95,9 @@ func (kp *kernelPod) listenAddr(port uint16) (netip.AddrPort, error) {
 
 func (kp *kernelPod) env() []string { return nil }
 
+// ended has nothing to do: a process's mounts go with it.
+func (kp *kernelPod) ended(Command, bool) {}
+
 func (kp *kernelPod) close() error {
 	kp.thread.stop()
 	return nil
@@ -113,6 +116,7 @@ func (kp *kernelPod) start(cmd Command, sealed bool, _ <-chan struct{}) (*exec.C
 	}
 	if sealed {
 		order.Mounts = kp.pod.config.Mounts
+		order.SecretsDir, order.Secrets = cmd.SecretsDir, cmd.Secrets
 	}
 	for _, m := range order.Mounts {
 		if !filepath.IsAbs(m.Path) || filepath.Clean(m.Path) != m.Path || m.Path == "/" {
@@ -152,6 +156,7 @@ func (kp *kernelPod) start(cmd Command, sealed bool, _ <-chan struct{}) (*exec.C
 		return nil, err
 	}
 	_, err = orderWriter.Write(encoded)
+	clear(encoded) // it may hold secrets
 	_ = orderWriter.Close()
 	complaint, readErr := io.ReadAll(io.LimitReader(complaints, 4096))
 	if err = errors.Join(err, readErr); err == nil && len(complaint) > 0 {

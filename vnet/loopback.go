@@ -261,7 +261,7 @@ func (lp *loopbackPod) env() []string {
 	}
 }
 
-func (lp *loopbackPod) start(cmd Command, _ bool, ended <-chan struct{}) (*exec.Cmd, error) {
+func (lp *loopbackPod) start(cmd Command, sealed bool, ended <-chan struct{}) (c *exec.Cmd, err error) {
 	path := cmd.Path
 	if path == "" {
 		self, err := os.Executable()
@@ -270,7 +270,17 @@ func (lp *loopbackPod) start(cmd Command, _ bool, ended <-chan struct{}) (*exec.
 		}
 		path = self
 	}
-	c := exec.Command(path, cmd.Args...)
+	if sealed && len(cmd.Secrets) > 0 {
+		if err := placeSecrets(cmd.SecretsDir, cmd.Secrets); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err != nil {
+				lp.ended(cmd, sealed)
+			}
+		}()
+	}
+	c = exec.Command(path, cmd.Args...)
 	if c.Err != nil {
 		return nil, c.Err
 	}
@@ -285,6 +295,12 @@ func (lp *loopbackPod) start(cmd Command, _ bool, ended <-chan struct{}) (*exec.
 		return nil, err
 	}
 	return c, nil
+}
+
+func (lp *loopbackPod) ended(cmd Command, sealed bool) {
+	if sealed && len(cmd.Secrets) > 0 {
+		_ = os.RemoveAll(cmd.SecretsDir) // the next start would say why it cannot
+	}
 }
 
 func (lp *loopbackPod) close() error {

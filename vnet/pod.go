@@ -56,6 +56,14 @@ type Command struct {
 	Stdin, Stdout, Stderr *os.File
 	// Files become descriptors 3, 4, … of the program.
 	Files []*os.File
+	// Secrets are files below SecretsDir that Start gives to this process and
+	// that end with it. In the kernel drivers they are in memory that is never
+	// swapped, in a read-only file system that no other process sees, and
+	// SecretsDir is a path in the pod. The loopback driver can hide nothing:
+	// SecretsDir is a directory of this host, whose parent exists; it is made
+	// anew for this user and removed when the process has ended. Exec gives none.
+	SecretsDir string
+	Secrets    []SecretFile
 }
 
 // Pod is a place for processes in a network: an address, a resolver, a
@@ -84,6 +92,8 @@ type podBackend interface {
 	// start runs cmd; a sealed process sees only the pod's files. ended is
 	// closed when the process has been waited for.
 	start(cmd Command, sealed bool, ended <-chan struct{}) (*exec.Cmd, error)
+	// ended takes away what start left for a process that has ended.
+	ended(cmd Command, sealed bool)
 	close() error
 }
 
@@ -186,6 +196,9 @@ func (p *Pod) start(cmd Command, sealed bool) (*Process, error) {
 	if released {
 		return nil, fmt.Errorf("pod %s: start: the pod is gone", p.config.Name)
 	}
+	if err := checkSecrets(cmd); err != nil {
+		return nil, fmt.Errorf("pod %s: start %s: %w", p.config.Name, cmd.name(), err)
+	}
 	done := make(chan struct{})
 	c, err := p.backend.start(cmd, sealed, done)
 	if err != nil {
@@ -200,6 +213,7 @@ func (p *Pod) start(cmd Command, sealed bool) (*Process, error) {
 	p.mu.Unlock()
 	go func() { // Ends with the process.
 		proc.err = c.Wait()
+		p.backend.ended(cmd, sealed)
 		p.mu.Lock()
 		delete(p.processes, proc)
 		p.mu.Unlock()

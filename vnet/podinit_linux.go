@@ -25,6 +25,9 @@ type initOrder struct {
 	// Sealed pods get a root of their own; others see the host's files.
 	Sealed bool
 	Mounts []Mount
+	// SecretsDir is where Secrets are put in a sealed pod.
+	SecretsDir string
+	Secrets    []SecretFile
 	// Self is the path of this binary.
 	Self string
 	Path string
@@ -252,6 +255,9 @@ func (o initOrder) furnishSealed() error {
 			return fmt.Errorf("mount %s: %w", m.Path, err)
 		}
 	}
+	if err := o.mountSecrets(); err != nil {
+		return err
+	}
 	if err := os.Chdir(base); err != nil {
 		return err
 	}
@@ -263,6 +269,28 @@ func (o initOrder) furnishSealed() error {
 	}
 	// The root itself, without what is mounted in it.
 	return setMount("/", 0, unix.MOUNT_ATTR_RDONLY)
+}
+
+// mountSecrets puts the pod's secret files into a file system of their own, in
+// memory that is never swapped. It goes with the mount namespace.
+func (o initOrder) mountSecrets() error {
+	if len(o.Secrets) == 0 {
+		return nil
+	}
+	target := filepath.Join(base, o.SecretsDir)
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("ramfs", target, "ramfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=700"); err != nil {
+		return fmt.Errorf("mount %s: %w", o.SecretsDir, err)
+	}
+	if err := writeSecrets(target, o.Secrets); err != nil {
+		return err
+	}
+	for _, f := range o.Secrets {
+		clear(f.Contents)
+	}
+	return setMount(target, 0, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 }
 
 // showSystem makes one of the system's directories visible, or repeats the

@@ -135,17 +135,20 @@ type certificateSpec struct {
 	months        int
 	usages        []azcertificates.KeyUsageType
 	ekus          []string
+	// bundle makes the private key exportable, to be mounted.
+	bundle bool
 }
 
 const clientAuthentication = "1.3.6.1.5.5.7.3.2"
 
 // makePKI makes the EU's trust anchor and Ireland's certificates, and the
 // secrets that go with them. What an operator holds himself is self-signed by
-// the vault; the document signer is signed by Ireland's CSCA. No private key
-// leaves a vault.
+// the vault; the document signer is signed by Ireland's CSCA. The CSCA's key
+// never leaves its vault; the others can be mounted where the custody is that.
 func (s *supervisor) makePKI(ctx context.Context, eu, ie *vaultDeployer) error {
+	bundle := s.names.mounted()
 	signs := []azcertificates.KeyUsageType{azcertificates.KeyUsageTypeDigitalSignature}
-	anchor, err := eu.selfSigned(ctx, certificateSpec{name: "trustanchor", subject: "C=EU,O=Verdant demo,CN=DCC Trust Anchor", months: 120, usages: signs})
+	anchor, err := eu.selfSigned(ctx, certificateSpec{name: "trustanchor", subject: "C=EU,O=Verdant demo,CN=DCC Trust Anchor", months: 120, usages: signs, bundle: bundle})
 	if err != nil {
 		return err
 	}
@@ -154,16 +157,16 @@ func (s *supervisor) makePKI(ctx context.Context, eu, ie *vaultDeployer) error {
 	if err != nil {
 		return err
 	}
-	upload, err := ie.selfSigned(ctx, certificateSpec{name: "upload-key-store", subject: "C=IE,O=Verdant demo,CN=Upload IE", months: 24, usages: signs})
+	upload, err := ie.selfSigned(ctx, certificateSpec{name: "upload-key-store", subject: "C=IE,O=Verdant demo,CN=Upload IE", months: 24, usages: signs, bundle: bundle})
 	if err != nil {
 		return err
 	}
 	auth, err := ie.selfSigned(ctx, certificateSpec{name: "tls-key-store", subject: "C=IE,O=Verdant demo,CN=Authentication IE", months: 12,
-		usages: signs, ekus: []string{clientAuthentication}})
+		usages: signs, ekus: []string{clientAuthentication}, bundle: bundle})
 	if err != nil {
 		return err
 	}
-	if err := ie.documentSigner(ctx, csca, s.now().Add(-5*time.Minute)); err != nil {
+	if err := ie.documentSigner(ctx, csca, bundle, s.now().Add(-5*time.Minute)); err != nil {
 		return err
 	}
 	if err := s.onboarding(map[string]*x509.Certificate{"auth": auth, "upload": upload, "csca": csca}); err != nil {
@@ -172,8 +175,13 @@ func (s *supervisor) makePKI(ctx context.Context, eu, ie *vaultDeployer) error {
 	return s.makeSecrets(ctx, eu, ie, anchor)
 }
 
-// policy describes a certificate with a key that cannot leave the vault.
+// policy describes a certificate with a key that cannot leave the vault; or,
+// for a bundle, one whose secret is PKCS #12 with the private key.
 func (c certificateSpec) policy(issuer string) *azcertificates.CertificatePolicy {
+	keyType, contentType := azcertificates.JSONWebKeyTypeECHSM, "application/x-pem-file"
+	if c.bundle {
+		keyType, contentType = azcertificates.JSONWebKeyTypeEC, "application/x-pkcs12"
+	}
 	x509Properties := &azcertificates.X509CertificateProperties{Subject: &c.subject, ValidityInMonths: to.Ptr(int32(c.months))}
 	for _, u := range c.usages {
 		x509Properties.KeyUsage = append(x509Properties.KeyUsage, to.Ptr(u))
@@ -183,9 +191,9 @@ func (c certificateSpec) policy(issuer string) *azcertificates.CertificatePolicy
 	}
 	return &azcertificates.CertificatePolicy{
 		IssuerParameters: &azcertificates.IssuerParameters{Name: &issuer},
-		KeyProperties: &azcertificates.KeyProperties{Exportable: to.Ptr(false), ReuseKey: to.Ptr(false),
-			KeyType: to.Ptr(azcertificates.JSONWebKeyTypeECHSM), Curve: to.Ptr(azcertificates.JSONWebKeyCurveNameP256)},
-		SecretProperties:          &azcertificates.SecretProperties{ContentType: to.Ptr("application/x-pem-file")},
+		KeyProperties: &azcertificates.KeyProperties{Exportable: &c.bundle, ReuseKey: to.Ptr(false),
+			KeyType: &keyType, Curve: to.Ptr(azcertificates.JSONWebKeyCurveNameP256)},
+		SecretProperties:          &azcertificates.SecretProperties{ContentType: &contentType},
 		X509CertificateProperties: x509Properties,
 	}
 }
@@ -214,9 +222,9 @@ func (d *vaultDeployer) selfSigned(ctx context.Context, spec certificateSpec) (*
 // documentSigner makes the document signer the way an operator has one signed
 // by an authority elsewhere: create with issuer Unknown, take the request to
 // the CSCA, merge what it signed.
-func (d *vaultDeployer) documentSigner(ctx context.Context, csca *x509.Certificate, from time.Time) error {
+func (d *vaultDeployer) documentSigner(ctx context.Context, csca *x509.Certificate, bundle bool, from time.Time) error {
 	spec := certificateSpec{name: "dsc-key-store", subject: "C=IE,O=Verdant demo,CN=DSC 1 IE", months: 24,
-		usages: []azcertificates.KeyUsageType{azcertificates.KeyUsageTypeDigitalSignature}}
+		usages: []azcertificates.KeyUsageType{azcertificates.KeyUsageTypeDigitalSignature}, bundle: bundle}
 	if _, _, err := d.vault.Certificate(ctx, spec.name); err == nil {
 		return nil
 	} else if !errors.Is(err, client.ErrNotFound) {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"verdant/azure/csi"
 	"verdant/azure/entra"
 	"verdant/estate/control"
 	"verdant/internal/httpserve"
@@ -46,6 +47,8 @@ type cluster struct {
 	progress func(string)
 	// volumes gives the key of the pods' volumes, or why there is none.
 	volumes func() ([32]byte, error)
+	// secrets mounts the pods' bundles; nil where keys stay in the vault.
+	secrets *secretsDriver
 
 	mu   sync.Mutex
 	pods map[string]*workload
@@ -172,6 +175,13 @@ func (c *cluster) runOnce(ctx context.Context, w *workload) error {
 	if err != nil {
 		return fmt.Errorf("its volume is sealed: %w", err)
 	}
+	var secrets mounted
+	if c.secrets != nil {
+		if secrets, _, err = c.secrets.fetch(ctx, w.spec, nil); err != nil {
+			return fmt.Errorf("its secrets are not mounted: %w", err)
+		}
+		defer secrets.wipe()
+	}
 	listen, err := w.pod.ListenAddr(podPort)
 	if err != nil {
 		return err
@@ -198,7 +208,13 @@ func (c *cluster) runOnce(ctx context.Context, w *workload) error {
 	env := append(c.env(w.spec), "LISTEN_ADDR="+listen, "VERDANT_VOLUME_KEY_FD=3")
 	env = append(env, w.pod.Env()...)
 	env = append(env, c.metadataEnv(w)...)
-	process, err := w.pod.Start(vnet.Command{Args: []string{w.spec.Service}, Env: env, Stdout: outW, Stderr: errW, Files: []*os.File{keyReader}})
+	command := vnet.Command{Args: []string{w.spec.Service}, Env: env, Stdout: outW, Stderr: errW, Files: []*os.File{keyReader}}
+	if len(secrets.files) > 0 {
+		command.SecretsDir, command.Secrets = c.secrets.dir(w.spec), secrets.files
+		command.Env = append(command.Env, "SECRETS_STORE_DIR="+command.SecretsDir)
+	}
+	process, err := w.pod.Start(command)
+	secrets.wipe()
 	_ = outW.Close()
 	_ = errW.Close()
 	if err != nil {
@@ -206,7 +222,7 @@ func (c *cluster) runOnce(ctx context.Context, w *workload) error {
 		return err
 	}
 	c.set(w, func() { w.state, w.process = "Starting", process })
-	err = c.watch(ctx, w, process)
+	err = c.watch(ctx, w, process, secrets.versions)
 	streams.Wait()
 	return err
 }
@@ -234,8 +250,16 @@ func (c *cluster) metadataEnv(w *workload) []string {
 		"INGRESS_SECRET=" + c.ingressSecret(w.spec)}
 }
 
-// watch waits for the pod to become ready and then to end.
-func (c *cluster) watch(ctx context.Context, w *workload, process *vnet.Process) error {
+// watch waits for the pod to become ready and then to end. versions are what
+// is mounted into it: when the vault has others the pod is ended, to be started
+// with those.
+func (c *cluster) watch(ctx context.Context, w *workload, process *vnet.Process, versions []csi.ObjectVersion) error {
+	rotation := make(<-chan time.Time)
+	if len(versions) > 0 {
+		poll := time.NewTicker(rotationPoll)
+		defer poll.Stop()
+		rotation = poll.C
+	}
 	probe := time.NewTicker(probeEvery)
 	defer probe.Stop()
 	check := time.NewTicker(time.Second)
@@ -251,6 +275,11 @@ func (c *cluster) watch(ctx context.Context, w *workload, process *vnet.Process)
 				_ = process.Stop(podGrace)
 				return fmt.Errorf("stopped, as its volume was sealed: %w", err)
 			}
+		case <-rotation:
+			if c.rotated(ctx, w, versions) {
+				_ = process.Stop(podGrace)
+				return errors.New("stopped, to be started with new versions of its mounted secrets")
+			}
 		case <-probe.C:
 			if c.healthy(ctx, w) {
 				probe.Stop()
@@ -265,6 +294,16 @@ func (c *cluster) watch(ctx context.Context, w *workload, process *vnet.Process)
 			}
 		}
 	}
+}
+
+// rotated reports whether the vault has other versions of what is mounted. If it
+// cannot be asked, or refuses, what is mounted stays.
+func (c *cluster) rotated(ctx context.Context, w *workload, versions []csi.ObjectVersion) bool {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	fresh, changed, err := c.secrets.fetch(ctx, w.spec, versions)
+	fresh.wipe()
+	return err == nil && changed
 }
 
 func ended(p *vnet.Process) error {

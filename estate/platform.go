@@ -39,8 +39,11 @@ type platform struct {
 	identity  *entra.Server
 	control   *arm.Server
 	logs      *loganalytics.Server
-	vaults    map[Region]*keyvault.Server
-	audits    map[Region]*journal.Journal
+	// accounts issue the clusters' service account tokens; empty in direct
+	// custody, which needs none.
+	accounts map[Region]*accountIssuer
+	vaults   map[Region]*keyvault.Server
+	audits   map[Region]*journal.Journal
 
 	tasks   []lifecycle.Task
 	closers []func() error
@@ -49,7 +52,7 @@ type platform struct {
 // openPlatform opens the services' state. They do not listen yet. port is the
 // ingress's port on the host.
 func openPlatform(ctx context.Context, dir *DataDir, n Names, port string, now func() time.Time) (p *platform, err error) {
-	p = &platform{names: n, resources: n.Resources(), dir: dir, now: now, keys: &lateKeys{}, vaults: map[Region]*keyvault.Server{}, audits: map[Region]*journal.Journal{}}
+	p = &platform{names: n, resources: n.Resources(), dir: dir, now: now, keys: &lateKeys{}, accounts: map[Region]*accountIssuer{}, vaults: map[Region]*keyvault.Server{}, audits: map[Region]*journal.Journal{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
@@ -74,6 +77,13 @@ func openPlatform(ctx context.Context, dir *DataDir, n Names, port string, now f
 	signing, err := tokens.EnsureSigner(ctx, "token-signing", hsm.KeySpec{Type: hsm.RSA, Bits: 2048})
 	if err != nil {
 		return p, err
+	}
+	if n.mounted() {
+		for _, r := range Regions() {
+			if p.accounts[r], err = p.openAccountIssuer(ctx, tokens, r); err != nil {
+				return p, err
+			}
+		}
 	}
 	p.policy = rbac.NewPolicy(rbac.BuiltIn(), nil)
 	if err := p.openLogs(); err != nil {
@@ -204,7 +214,11 @@ func (p *platform) openIdentity(ctx context.Context, signing crypto.Signer, port
 	if err != nil {
 		return err
 	}
-	p.identity, err = entra.New(cfg, entra.Deps{Signer: signing, DB: db, Sink: p.tenantSink(), Now: p.now})
+	issuers := entra.TrustedIssuers{}
+	for _, a := range p.accounts {
+		issuers[a.issuer] = a
+	}
+	p.identity, err = entra.New(cfg, entra.Deps{Signer: signing, Issuers: issuers, DB: db, Sink: p.tenantSink(), Now: p.now})
 	p.keys.source = p.identity
 	return err
 }

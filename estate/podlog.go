@@ -59,6 +59,21 @@ func (l *podLogs) collect(pod Pod, region Region, source string, stream io.Reade
 	}
 }
 
+// lines is a writer of whole lines that are logged as a pod's.
+type lines struct {
+	logs   *podLogs
+	pod    Pod
+	region Region
+}
+
+// Write takes one line.
+func (w lines) Write(line []byte) (int, error) {
+	if text := strings.TrimRight(string(line), "\r\n"); text != "" {
+		w.logs.add(w.pod, w.region, "stdout", text)
+	}
+	return len(line), nil
+}
+
 func (l *podLogs) add(pod Pod, region Region, source, text string) {
 	var message any = text
 	level := ""

@@ -6,11 +6,11 @@ import (
 	"verdant/azure/rbac"
 )
 
-// Who there is in the tenant, and what each may do. Everything here follows
-// the reference deployment with private keys in direct custody: a service
-// signs with a key object and never reads a key bundle. Unlike the reference,
-// no service reads the vault as a whole: what it needs is granted object by
-// object, so that a verifier cannot so much as look at the signing key.
+// Who there is in the tenant, and what each may do. There are two variants, by
+// key custody. In direct custody a service signs with a key object and never
+// reads a key bundle, and no service reads the vault as a whole: what it needs
+// is granted object by object, so that a verifier cannot so much as look at the
+// signing key. In mounted custody the roles are the reference deployment's.
 
 // User is a person of the demo tenant.
 type User struct {
@@ -135,12 +135,46 @@ func connectorSecrets() []string {
 
 // vaultUse is what one identity may do in its region's vault.
 type vaultUse struct {
+	reader   bool // reads the description of everything in the vault
 	secrets  []string
 	signing  []string // certificates whose public part is read and whose key signs
+	bundles  []string // certificates that are read with their private key, and looked after
 	wrapping []string // keys that wrap and unwrap
 }
 
-func vaultUses(r Region) map[string]vaultUse {
+// mounted reports whether the estate has the reference's key custody.
+func (n Names) mounted() bool { return n.v.KeyCustody == CustodyMounted }
+
+func (n Names) vaultUses(r Region) map[string]vaultUse {
+	if n.mounted() {
+		return referenceUses(r)
+	}
+	return directUses(r)
+}
+
+// referenceUses are the reference deployment's: bundles are mounted into pods,
+// so pods may read them.
+func referenceUses(r Region) map[string]vaultUse {
+	uses := map[string]vaultUse{
+		DatabaseIdentity: {wrapping: []string{"mysql-encryption-key"}},
+		DiskIdentity:     {wrapping: []string{"aks-encryption-key"}},
+	}
+	if r == EU {
+		uses["dgc-gateway"] = vaultUse{reader: true, secrets: []string{"dgc-trustanchor-certificatealias"}, bundles: []string{"trustanchor"}}
+		return uses
+	}
+	reader := vaultUse{reader: true, secrets: connectorSecrets(), bundles: []string{"tls-key-store"}}
+	uses["dgca-businessrule-service"] = reader
+	uses["dgca-verifier-service"] = reader
+	issuance := vaultUse{reader: true, secrets: append(connectorSecrets(), "dgc-gateway-connector-uploadkeystore-alias", "issuance-certalias"),
+		bundles: []string{"tls-key-store", "upload-key-store", "dsc-key-store"}}
+	uses["dgca-issuance-service"] = issuance
+	uses["dgca-issuance-service-public"] = issuance // alike in the reference
+	uses["dgca-issuance-web"] = vaultUse{secrets: []string{"msal-authentication-client-secret"}}
+	return uses
+}
+
+func directUses(r Region) map[string]vaultUse {
 	platform := map[string]vaultUse{
 		DatabaseIdentity: {wrapping: []string{"mysql-encryption-key"}},
 		DiskIdentity:     {wrapping: []string{"aks-encryption-key"}},
@@ -169,11 +203,20 @@ func (n Names) Grants() []Grant {
 		grants = append(grants,
 			Grant{n.AdminsGroup().ObjectID, rbac.KeyVaultAdministrator, vault},
 			Grant{n.AuditorsGroup().ObjectID, rbac.LogAnalyticsReader, n.WorkspaceID(r)})
-		uses := vaultUses(r)
+		uses := n.vaultUses(r)
 		for _, id := range n.Identities() {
 			use, ok := uses[id.Name]
 			if !ok || id.Region != r {
 				continue
+			}
+			if use.reader {
+				grants = append(grants, Grant{id.PrincipalID, rbac.KeyVaultReader, vault})
+			}
+			for _, name := range use.bundles {
+				grants = append(grants,
+					Grant{id.PrincipalID, rbac.KeyVaultCertificatesOfficer, vault + "/certificates/" + name},
+					Grant{id.PrincipalID, rbac.KeyVaultSecretsUser, vault + "/secrets/" + name},
+					Grant{id.PrincipalID, rbac.KeyVaultCryptoUser, vault + "/keys/" + name})
 			}
 			for _, name := range use.secrets {
 				grants = append(grants, Grant{id.PrincipalID, rbac.KeyVaultSecretsUser, vault + "/secrets/" + name})

@@ -164,6 +164,15 @@ func (s *supervisor) run(ctx context.Context, controlListener *net.UnixListener)
 		return err
 	}
 	tasks = append(tasks, vaults...)
+	if s.names.mounted() {
+		for _, r := range Regions() {
+			driver, task, err := s.openSecretsDriver(r)
+			if err != nil {
+				return err
+			}
+			s.clusters[r].secrets, tasks = driver, append(tasks, task)
+		}
+	}
 	tasks = append(tasks, lifecycle.Task{Name: "workload", Run: s.runWorkload})
 	return lifecycle.Run(ctx, shutdownGrace, tasks...)
 }

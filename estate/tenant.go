@@ -85,7 +85,7 @@ func tenantConfig(n Names, dir *DataDir, port string) (entra.Config, error) {
 	}
 	for _, id := range n.Identities() {
 		identity := entra.ManagedIdentity{Name: id.Name, ResourceID: id.ResourceID, ClientID: id.ClientID,
-			PrincipalID: id.PrincipalID, System: id.System, Location: n.v.Location}
+			PrincipalID: id.PrincipalID, System: id.System, Location: n.v.Location, Federated: n.federated(id)}
 		if id.Name == DeploymentIdentity {
 			identity.Groups = []string{n.AdminsGroup().ObjectID}
 		}

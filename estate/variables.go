@@ -43,14 +43,23 @@ type Variables struct {
 	LogAnalyticsCluster string
 	// LogRetentionDays is the workspaces' retention. Default 30.
 	LogRetentionDays int
-	// KeyCustody says where the workload's private keys are: "direct" (they
-	// stay in the vault's HSM and services sign through it). Default "direct".
+	// KeyCustody says where the workload's private keys are: CustodyDirect or
+	// CustodyMounted. Default CustodyDirect.
 	KeyCustody string
 	// HSM is the PKCS #11 URI of the token that holds the vaults' keys, in the
 	// form that CheckHSM returns. It comes from the command line and not from
 	// the file. Default none: the keys are in software.
 	HSM string
 }
+
+// Where the workload's private keys are.
+const (
+	// CustodyDirect keeps them in the vault's HSM; services sign through it.
+	CustodyDirect = "direct"
+	// CustodyMounted mounts exportable bundles into the pods' file systems, as
+	// the reference architecture does, with the reference's roles.
+	CustodyMounted = "mounted"
+)
 
 // The default identifiers. They are fixed so that scripts, bookmarks and role
 // assignments stay valid from one demo estate to the next.
@@ -65,7 +74,7 @@ func DefaultVariables() Variables {
 	return Variables{
 		Generation: 1, Location: "westeurope", SubscriptionID: defaultSubscription, TenantID: defaultTenant,
 		ParentDNSZone: "verdant.localhost", AdministratorGroup: defaultAdmins,
-		LogAnalytics: true, LogRetentionDays: 30, KeyCustody: "direct",
+		LogAnalytics: true, LogRetentionDays: 30, KeyCustody: CustodyDirect,
 	}
 }
 
@@ -242,14 +251,11 @@ func setCluster(v *Variables, s string) error {
 }
 
 func setCustody(v *Variables, s string) error {
-	switch s {
-	case "direct":
-		v.KeyCustody = s
-		return nil
-	case "mounted":
-		return errors.New(`"mounted" is not built yet; leave it out or use "direct", where private keys never leave the vault`)
+	if s != CustodyDirect && s != CustodyMounted {
+		return fmt.Errorf("%q must be %q, where private keys never leave the vault, or %q, where bundles are mounted into the pods", s, CustodyDirect, CustodyMounted)
 	}
-	return fmt.Errorf(`%q must be "direct"`, s)
+	v.KeyCustody = s
+	return nil
 }
 
 func setGUID(field *string, s string) error {

@@ -43,7 +43,7 @@ func TestABadVariableIsNamedWithFileAndLine(t *testing.T) {
 		"prefix = \"Not-Lower\"":                    {"f.tfvars:1:", "lower-case"},
 		"parent_dns_zone_name = \"x y\"":            {"f.tfvars:1:", "zone name"},
 		"log_analytics_cluster_id = \"<id>\"":       {"f.tfvars:1:", "Microsoft.OperationalInsights/clusters"},
-		"key_custody = \"mounted\"":                 {"f.tfvars:1:", "not built yet"},
+		"key_custody = \"paper\"":                   {"f.tfvars:1:", "direct", "mounted"},
 		"log_retention_in_days = 7.5":               {"f.tfvars:1:", "whole number"},
 	} {
 		_, err := ParseVariables("f.tfvars", []byte(src))

@@ -87,7 +87,7 @@ var errMalformed = errors.New("malformed message")
 func unmarshal(data []byte, m message) error {
 	for len(data) > 0 {
 		number, typ, n := protowire.ConsumeTag(data)
-		if n < 0 {
+		if n < 0 || number > protowire.MaxValidNumber {
 			return errMalformed
 		}
 		data = data[n:]

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"verdant/azure/csi"
 	"verdant/dcc/businessrule"
 	"verdant/dcc/gateway"
 	"verdant/dcc/issuance"
@@ -25,10 +26,12 @@ func services() map[string]service {
 		"dgca-issuance-web":         portal.Run,
 		"dgca-businessrule-service": businessrule.Run,
 		"dgca-verifier-service":     verifier.Run,
+		"csi-provider":              csi.Run,
 	}
 }
 
-// Services lists the services that a pod can run.
+// Services lists the services that a pod can run, and the provider that a
+// cluster runs beside its pods.
 func Services() []string { return slices.Sorted(maps.Keys(services())) }
 
 // RunService runs a service until ctx ends. Its settings are in the

@@ -85,7 +85,7 @@ func (s *supervisor) serviceEnv(r Region, p Pod) map[string]string {
 // deployment reaches the vault, like everybody else.
 func (s *supervisor) httpFrom(r Region) *http.Client {
 	return s.httpOver(func(ctx context.Context, _, address string) (net.Conn, error) {
-		return s.fabric.DialName(ctx, s.names.VNet(r), address)
+		return s.dial(ctx, r, address)
 	})
 }
 

@@ -55,6 +55,8 @@ type supervisor struct {
 	events        *eventWriter
 	stop          context.CancelFunc
 	items         itemCache
+	// dial connects from inside a region's network.
+	dial func(ctx context.Context, r Region, address string) (net.Conn, error)
 
 	mu         sync.Mutex
 	ready      bool
@@ -105,6 +107,9 @@ func supervise(ctx context.Context, dataDir, driver string, events *eventWriter)
 		return err
 	}
 	defer s.fabric.Close()
+	s.dial = func(ctx context.Context, r Region, address string) (net.Conn, error) {
+		return s.fabric.DialName(ctx, s.names.VNet(r), address)
+	}
 	_, port, err := net.SplitHostPort(ingress.Addr().String())
 	if err != nil {
 		return err

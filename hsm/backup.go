@@ -56,7 +56,7 @@ func (s *Software) Restore(ctx context.Context, id, under KeyID, sealed, associa
 
 // Backup implements Backuper for the keys in the software token; those in
 // hardware do not leave it.
-func (s split) Backup(ctx context.Context, id, under KeyID, associated []byte) ([]byte, error) {
+func (s *split) Backup(ctx context.Context, id, under KeyID, associated []byte) ([]byte, error) {
 	home, ok := s.software.(Backuper)
 	if !ok {
 		return nil, errNoBackup
@@ -69,7 +69,7 @@ func (s split) Backup(ctx context.Context, id, under KeyID, associated []byte) (
 }
 
 // Restore implements Backuper.
-func (s split) Restore(ctx context.Context, id, under KeyID, sealed, associated []byte) (Key, error) {
+func (s *split) Restore(ctx context.Context, id, under KeyID, sealed, associated []byte) (Key, error) {
 	home, ok := s.software.(Backuper)
 	if !ok {
 		return nil, errNoBackup
@@ -81,5 +81,5 @@ var errNoBackup = fmt.Errorf("%w: keys in this token are not backed up through i
 
 var (
 	_ Backuper = (*Software)(nil)
-	_ Backuper = split{}
+	_ Backuper = (*split)(nil)
 )

@@ -200,7 +200,7 @@ func openDomain(transfer Key, certificate *x509.Certificate, sealed []byte) ([]b
 
 // ExportDomain implements DomainKeeper with the software token: roots of
 // backups are Oct keys, which live there.
-func (s split) ExportDomain(ctx context.Context, root KeyID, holders []*x509.Certificate, quorum int) ([]byte, error) {
+func (s *split) ExportDomain(ctx context.Context, root KeyID, holders []*x509.Certificate, quorum int) ([]byte, error) {
 	home, ok := s.software.(DomainKeeper)
 	if !ok {
 		return nil, errNoBackup
@@ -209,7 +209,7 @@ func (s split) ExportDomain(ctx context.Context, root KeyID, holders []*x509.Cer
 }
 
 // ImportDomain implements DomainKeeper; the transfer key may be in hardware.
-func (s split) ImportDomain(ctx context.Context, root KeyID, transfer Key, certificate *x509.Certificate, sealed []byte) (Key, error) {
+func (s *split) ImportDomain(ctx context.Context, root KeyID, transfer Key, certificate *x509.Certificate, sealed []byte) (Key, error) {
 	home, ok := s.software.(DomainKeeper)
 	if !ok {
 		return nil, errNoBackup
@@ -219,5 +219,5 @@ func (s split) ImportDomain(ctx context.Context, root KeyID, transfer Key, certi
 
 var (
 	_ DomainKeeper = (*Software)(nil)
-	_ DomainKeeper = split{}
+	_ DomainKeeper = (*split)(nil)
 )

@@ -1,6 +1,7 @@
 package hsm_test
 
 import (
+	"crypto/ecdsa"
 	"errors"
 	"path/filepath"
 	"testing"
@@ -41,6 +42,36 @@ func TestSplitPutsEachKeyWhereItBelongs(t *testing.T) {
 		for _, spec := range []hsm.KeySpec{{Type: hsm.EC, Curve: hsm.P256}, {Type: hsm.Oct, Bits: 256}} {
 			if _, err := token.Generate(t.Context(), id, spec); !errors.Is(err, hsm.ErrExists) {
 				t.Errorf("key %s again: got %v, want ErrExists", id, err)
+			}
+		}
+	}
+}
+
+func TestSplitFindsAKeyThatMovedToTheOtherToken(t *testing.T) {
+	ctx := t.Context()
+	hard, soft := open(t, t.TempDir(), [32]byte{1}), open(t, t.TempDir(), [32]byte{2})
+	token := hsm.Split(hard, soft)
+	ec := hsm.KeySpec{Type: hsm.EC, Curve: hsm.P256}
+	if _, err := token.Generate(ctx, "k", ec); err != nil {
+		t.Fatal(err)
+	}
+	for _, home := range []hsm.Token{hard, soft, hard} {
+		for _, part := range []hsm.Token{hard, soft} {
+			if err := part.Delete(ctx, "k"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := token.Key(ctx, "k"); !errors.Is(err, hsm.ErrNotFound) {
+			t.Fatalf("a deleted key: got %v, want ErrNotFound", err)
+		}
+		made, err := home.Generate(ctx, "k", ec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			k, err := token.Key(ctx, "k")
+			if err != nil || !made.Public().(*ecdsa.PublicKey).Equal(k.Public()) {
+				t.Fatalf("got %v, %v; want the key that was made last", k, err)
 			}
 		}
 	}

@@ -6,9 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
-	"math/big"
-
-	"encoding/asn1"
+	"slices"
 
 	"verdant/hsm"
 )
@@ -66,13 +64,17 @@ func mask(out, seed []byte, hash crypto.Hash) {
 // digestInfo is what PKCS #1 v1.5 signs: the DER of a DigestInfo (RFC 8017
 // section 9.2, note 1), which CKM_RSA_PKCS expects made.
 func digestInfo(hash crypto.Hash, digest []byte) ([]byte, error) {
-	prefix := map[crypto.Hash]string{
-		crypto.SHA1:   "\x30\x21\x30\x09\x06\x05\x2b\x0e\x03\x02\x1a\x05\x00\x04\x14",
-		crypto.SHA256: "\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20",
-		crypto.SHA384: "\x30\x41\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\x04\x30",
-		crypto.SHA512: "\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40",
-	}[hash]
-	if prefix == "" {
+	var prefix string
+	switch hash {
+	case crypto.SHA1:
+		prefix = "\x30\x21\x30\x09\x06\x05\x2b\x0e\x03\x02\x1a\x05\x00\x04\x14"
+	case crypto.SHA256:
+		prefix = "\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"
+	case crypto.SHA384:
+		prefix = "\x30\x41\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\x04\x30"
+	case crypto.SHA512:
+		prefix = "\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40"
+	default:
 		return nil, fmt.Errorf("%w: no signatures over %v", hsm.ErrOperation, hash)
 	}
 	return append([]byte(prefix), digest...), nil
@@ -82,8 +84,26 @@ func digestInfo(hash crypto.Hash, digest []byte) ([]byte, error) {
 // promises.
 func asn1Signature(raw []byte) ([]byte, error) {
 	n := len(raw) / 2
-	if n == 0 || len(raw)%2 != 0 {
+	if n == 0 || len(raw)%2 != 0 || n > 66 {
 		return nil, fmt.Errorf("the token returned a signature of %d bytes", len(raw))
 	}
-	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:n]), new(big.Int).SetBytes(raw[n:])})
+	b := make([]byte, 0, 2*n+9)
+	b = append(b, 0x30, 0)
+	for _, part := range [][]byte{raw[:n], raw[n:]} {
+		for len(part) > 1 && part[0] == 0 {
+			part = part[1:]
+		}
+		b = append(b, 0x02, byte(len(part)+int(part[0]>>7)))
+		if part[0]&0x80 != 0 {
+			b = append(b, 0)
+		}
+		b = append(b, part...)
+	}
+	if size := len(b) - 2; size >= 0x80 { // P-521
+		b = slices.Insert(b, 1, 0x81)
+		b[2] = byte(size)
+	} else {
+		b[1] = byte(size)
+	}
+	return b, nil
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	_ "crypto/sha1"
 	_ "crypto/sha512"
+	"encoding/asn1"
 	"errors"
 	"math/big"
 	"strings"
@@ -130,4 +131,26 @@ func FuzzOAEP(f *testing.F) {
 			t.Errorf("got %x, %v; want %x, %v", got, err, want, wantErr)
 		}
 	})
+}
+
+func TestSignaturesAreTheASN1ThatEncodingAsn1Makes(t *testing.T) {
+	for _, size := range []int{1, 32, 48, 66} {
+		for _, first := range [][2]byte{{0x80, 0x7f}, {0x7f, 0x80}, {0, 0xff}, {0, 0}, {0xff, 0xff}, {1, 0}} {
+			raw := bytes.Repeat([]byte{0x81}, 2*size)
+			raw[0], raw[size] = first[0], first[1]
+			clear(raw[min(1, size):max(size/2, 1)])
+			want, err := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:size]), new(big.Int).SetBytes(raw[size:])})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := asn1Signature(raw); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%x: got %x, %v; want %x", raw, got, err, want)
+			}
+		}
+	}
+	for _, size := range []int{0, 63, 134} {
+		if got, err := asn1Signature(make([]byte, size)); err == nil {
+			t.Errorf("%d bytes: got %x, want an error", size, got)
+		}
+	}
 }

@@ -36,7 +36,8 @@ type Client struct {
 	gone   chan struct{} // closed when the connection has ended
 	asking chan struct{} // one element a request on the way
 
-	mu      sync.Mutex // one message at a time, and what follows
+	out     outbox
+	mu      sync.Mutex
 	last    uint64
 	waiting map[uint64]chan answer
 	cause   error // set before gone is closed
@@ -61,7 +62,7 @@ func Connect(ctx context.Context, conn net.Conn) (*Client, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("open the token: %w", errors.Join(ctx.Err(), err))
 	}
-	c := &Client{conn: conn, gone: make(chan struct{}), asking: make(chan struct{}, maxAsking), waiting: map[uint64]chan answer{}}
+	c := &Client{conn: conn, out: outbox{conn: conn, within: answerWithin}, gone: make(chan struct{}), asking: make(chan struct{}, maxAsking), waiting: map[uint64]chan answer{}}
 	go c.read(in) // Ends with the connection.
 	return c, nil
 }
@@ -173,9 +174,9 @@ func (c *Client) open(a answer) (*fields, error) {
 
 func (c *Client) send(m message, ch chan answer) (uint64, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	select {
 	case <-c.gone:
+		c.mu.Unlock()
 		return 0, c.lost()
 	default:
 	}
@@ -183,9 +184,11 @@ func (c *Client) send(m message, ch chan answer) (uint64, error) {
 	number := c.last
 	binary.BigEndian.PutUint64(m[4:], number)
 	c.waiting[number] = ch
-	_ = c.conn.SetWriteDeadline(time.Now().Add(answerWithin)) // the kernel's clock, not the estate's
-	if err := m.send(c.conn); err != nil {
+	c.mu.Unlock()
+	if err := c.out.send(m); err != nil {
+		c.mu.Lock()
 		delete(c.waiting, number)
+		c.mu.Unlock()
 		_ = c.conn.Close() // a message that was cut short ends the conversation
 		return 0, fmt.Errorf("%w: its process does not listen: %w", hsm.ErrUnavailable, err)
 	}

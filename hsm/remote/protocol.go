@@ -135,12 +135,8 @@ func fits(b ...[]byte) bool {
 	return n <= maxMessage-smallParts
 }
 
-// send writes m whole. The caller keeps others from writing.
-func (m message) send(w io.Writer) error {
-	binary.BigEndian.PutUint32(m, uint32(len(m)-4))
-	_, err := w.Write(m)
-	return err
-}
+// finish fills the length in.
+func (m message) finish() { binary.BigEndian.PutUint32(m, uint32(len(m)-4)) }
 
 // receive reads one message and takes its header off. The bytes are the
 // caller's.

@@ -23,7 +23,7 @@ const maxServing = 64
 func Refuse(conn net.Conn, err error) error { return hello(conn, err) }
 
 func hello(conn net.Conn, err error) error {
-	return answerOf(0, nil, err).send(conn)
+	return (&outbox{conn: conn}).send(answerOf(0, nil, err))
 }
 
 // answerOf is the answer to request number: body's fields, or err.
@@ -47,14 +47,15 @@ func Serve(ctx context.Context, conn net.Conn, token hsm.Token) error {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	defer conn.Close()
-	s := &server{token: token, conn: conn}
+	s := &server{token: token, out: outbox{conn: conn}}
 	if err := hello(conn, nil); err != nil {
 		return fmt.Errorf("greet the token's client: %w", err)
 	}
 	in := bufio.NewReaderSize(conn, maxMessage)
 	var working sync.WaitGroup
 	defer working.Wait()
-	room := make(chan struct{}, maxServing)
+	jobs, workers := make(chan job), 0
+	defer close(jobs)
 	for {
 		number, code, body, err := receive(in)
 		if errors.Is(err, io.EOF) || err != nil && ctx.Err() != nil {
@@ -67,33 +68,48 @@ func Serve(ctx context.Context, conn net.Conn, token hsm.Token) error {
 		if err != nil {
 			return fmt.Errorf("request %d to the token: %w", number, err)
 		}
-		room <- struct{}{}
-		working.Go(func() { // Ends with the token's operation.
-			defer func() { <-room }()
-			fields, err := work(ctx)
-			if ctx.Err() == nil { // else conn closes, which says it better than "canceled"
-				s.answer(answerOf(number, fields, err))
+		next := job{number, work}
+		if workers < maxServing {
+			select {
+			case jobs <- next: // somebody has nothing to do
+			default:
+				workers++
+				working.Go(func() { s.serve(ctx, next, jobs) }) // Ends when jobs is closed.
 			}
-		})
+			continue
+		}
+		jobs <- next
+	}
+}
+
+// job is a request that was understood.
+type job struct {
+	number uint64
+	work   work
+}
+
+// serve does a job and then those that come. Goroutines are kept because a
+// vendor's module is called on a deep stack, which grows slowly.
+func (s *server) serve(ctx context.Context, next job, jobs <-chan job) {
+	for more := true; more; next, more = <-jobs {
+		fields, err := next.work(ctx)
+		if ctx.Err() == nil { // else conn closes, which says it better than "canceled"
+			s.answer(answerOf(next.number, fields, err))
+		}
 	}
 }
 
 type server struct {
 	token hsm.Token
 
-	mu   sync.Mutex // one message at a time
-	conn net.Conn
+	out outbox
 }
 
 // answer sends m. An error means that the client is gone, which the reader
 // sees too.
-func (s *server) answer(m message) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_ = m.send(s.conn)
-}
+func (s *server) answer(m message) { _ = s.out.send(m) }
 
-// work is a request that was understood.
+// work is what a request asks for.
 type work func(context.Context) (func(message) message, error)
 
 func (s *server) parse(op operation, f *fields) (work, error) {

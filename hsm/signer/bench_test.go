@@ -6,53 +6,35 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
-	"runtime"
+	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
-	p11 "github.com/miekg/pkcs11"
-
 	"verdant/hsm"
 	"verdant/hsm/hsmtest"
+	"verdant/hsm/pkcs11"
 )
 
-// rawSigner signs with the module itself, loaded into this process: what the
-// signer process is measured against.
-func rawSigner(b *testing.B, s hsmtest.SoftHSM, id hsm.KeyID, mechanism uint, input []byte) func() func() error {
+// bare signs with the module itself, loaded into this process: what the signer
+// process is measured against.
+func bare(b *testing.B, s hsmtest.SoftHSM, id hsm.KeyID) func() func() error {
 	b.Helper()
-	must := func(err error) {
-		b.Helper()
+	module, err := pkcs11.OpenBare(pkcs11.Config{Module: s.Module, Token: s.Label}, []byte(s.PIN))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = module.Close() })
+	return func() func() error {
+		sign, err := module.Signer(b.Context(), id)
 		if err != nil {
 			b.Fatal(err)
 		}
-	}
-	lib := p11.New(s.Module)
-	must(lib.Initialize())
-	b.Cleanup(func() { _ = lib.Finalize(); lib.Destroy() })
-	slots, err := lib.GetSlotList(true)
-	must(err)
-	session := func() p11.SessionHandle {
-		h, err := lib.OpenSession(slots[0], p11.CKF_SERIAL_SESSION)
-		must(err)
-		return h
-	}
-	anchor := session()
-	must(lib.Login(anchor, p11.CKU_USER, s.PIN))
-	must(lib.FindObjectsInit(anchor, []*p11.Attribute{p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), p11.NewAttribute(p11.CKA_ID, []byte(id))}))
-	found, _, err := lib.FindObjects(anchor, 1)
-	must(err)
-	must(lib.FindObjectsFinal(anchor))
-	return func() func() error {
-		h := session()
-		return func() error {
-			if err := lib.SignInit(h, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)}, found[0]); err != nil {
-				return err
-			}
-			_, err := lib.Sign(h, input)
-			return err
-		}
+		return sign
 	}
 }
 
@@ -61,17 +43,16 @@ func rawSigner(b *testing.B, s hsmtest.SoftHSM, id hsm.KeyID, mechanism uint, in
 // same machine, and reports signatures a second and the ratio to the module.
 func BenchmarkSignBesideItsBounds(b *testing.B) {
 	for name, c := range map[string]struct {
-		spec      hsm.KeySpec
-		mechanism uint
-		input     int
+		spec hsm.KeySpec
 	}{
-		"RSA-2048": {hsm.KeySpec{Type: hsm.RSA, Bits: 2048}, p11.CKM_RSA_PKCS, 51},
-		"P-256":    {hsm.KeySpec{Type: hsm.EC, Curve: hsm.P256}, p11.CKM_ECDSA, 32},
+		"RSA-2048": {hsm.KeySpec{Type: hsm.RSA, Bits: 2048}},
+		"P-256":    {hsm.KeySpec{Type: hsm.EC, Curve: hsm.P256}},
 	} {
 		b.Run(name, func(b *testing.B) {
 			s := hsmtest.NewSoftHSM(b)
 			digest := sha256.Sum256(nil)
-			served, err := open(b, s).Generate(b.Context(), "k", c.spec)
+			process := open(b, s)
+			served, err := process.Generate(b.Context(), "k", c.spec)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -88,12 +69,15 @@ func BenchmarkSignBesideItsBounds(b *testing.B) {
 					return func() error { _, err := k.Sign(rand.Reader, digest[:], crypto.SHA256); return err }
 				}
 			}
-			contenders := []func() func() error{rawSigner(b, s, "k", c.mechanism, make([]byte, c.input)), with(served), with(local)}
-			var rates [3]float64
+			contenders := []func() func() error{bare(b, s, "k"), with(served), with(local)}
+			var rates, perOp [3]float64
 			rounds := 0
 			for b.Loop() {
 				for i, contender := range contenders {
-					rates[i] += rate(b, contender)
+					before := cpuTime(b, process.PID())
+					r, n := rate(b, contender)
+					rates[i] += r
+					perOp[i] += (cpuTime(b, process.PID()) - before).Seconds() * 1e6 / n
 				}
 				rounds++
 			}
@@ -102,17 +86,49 @@ func BenchmarkSignBesideItsBounds(b *testing.B) {
 			b.ReportMetric(rates[1]/float64(rounds), "process/s")
 			b.ReportMetric(rates[2]/float64(rounds), "go/s")
 			b.ReportMetric(rates[1]/rates[0], "of-module")
+			b.ReportMetric(perOp[0]/float64(rounds), "module-cpu-µs/op")
+			b.ReportMetric(perOp[1]/float64(rounds), "process-cpu-µs/op")
 		})
 	}
 }
 
-// rate is how often workers of contender do their work in a second.
-func rate(b *testing.B, contender func() func() error) float64 {
+// workers is how many sign at once: a service under load.
+const workers = 64
+
+// cpuTime is the processor time of this process and of another.
+func cpuTime(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	total := time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, t := range threads {
+		text, err := os.ReadFile(t)
+		if err != nil {
+			continue // the thread ended
+		}
+		var ns int64
+		if _, err := fmt.Sscan(string(text), &ns); err != nil {
+			b.Fatal(err)
+		}
+		total += time.Duration(ns)
+	}
+	return total
+}
+
+// rate is how often workers of contender do their work in a second, and how
+// often in all.
+func rate(b *testing.B, contender func() func() error) (perSecond, n float64) {
 	b.Helper()
 	var done atomic.Int64
 	var wg sync.WaitGroup
 	begun := time.Now()
-	for range 4 * runtime.NumCPU() {
+	for range workers {
 		work := contender()
 		wg.Go(func() {
 			for time.Since(begun) < 100*time.Millisecond {
@@ -125,5 +141,6 @@ func rate(b *testing.B, contender func() func() error) float64 {
 		})
 	}
 	wg.Wait()
-	return float64(done.Load()) / time.Since(begun).Seconds()
+	n = float64(done.Load())
+	return n / time.Since(begun).Seconds(), n
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"verdant/certlogic"
 )
 
 // rule is a business rule as a country uploads it.
@@ -79,7 +81,59 @@ func parseRule(content []byte) (*rule, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something follows the rule")
 	}
-	return r, r.check()
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	return r, checkLogic(content)
+}
+
+// checkLogic refuses logic that is not CertLogic, with the place in the rule:
+// every member state would have to treat it as undecided.
+func checkLogic(content []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(content))
+	if _, err := dec.Token(); err != nil { // the object's beginning
+		return fmt.Errorf("the rule is not one JSON object: %w", err)
+	}
+	seen := map[json.Token]bool{}
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			return fmt.Errorf("the rule is not one JSON object: %w", err)
+		}
+		if seen[name] {
+			return fmt.Errorf("field %.40q is there twice", name)
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return fmt.Errorf("field %.40q: %w", name, err)
+		}
+		if name == "Logic" {
+			if err := logicProblem(content, value, int(dec.InputOffset())-len(value)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func logicProblem(content, logic []byte, offset int) error {
+	_, err := certlogic.Parse(logic)
+	var problems certlogic.Problems
+	if !errors.As(err, &problems) || len(problems) == 0 {
+		if err != nil {
+			return fmt.Errorf("field Logic: %w", err)
+		}
+		return nil
+	}
+	p := problems[0]
+	before := content[:min(offset+p.Offset, len(content))]
+	line, column := bytes.Count(before, []byte("\n"))+1, len(before)-bytes.LastIndexByte(before, '\n')
+	more := ""
+	if n := len(problems) - 1; n > 0 {
+		more = fmt.Sprintf(" (and %d more problems)", n)
+	}
+	return fmt.Errorf("field Logic at line %d, column %d of the rule (%s): %s%s", line, column, p.Path, p.Message, more)
 }
 
 // check holds the fields against the schema.

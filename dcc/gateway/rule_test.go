@@ -22,12 +22,35 @@ func ruleJSON(changes map[string]any) string {
 		"Engine": "CERTLOGIC", "EngineVersion": "1.0.0", "CertificateType": "Vaccination",
 		"Description": []any{map[string]any{"lang": "en", "desc": "The vaccination must be complete."}},
 		"ValidFrom":   began.Add(49 * time.Hour).Format(time.RFC3339), "ValidTo": began.AddDate(1, 0, 0).Format(time.RFC3339),
-		"AffectedFields": []any{"v.0.dn"}, "Logic": map[string]any{"and": []any{true}},
+		"AffectedFields": []any{"v.0.dn"}, "Logic": map[string]any{"and": []any{true, true}},
 	}
 	maps.Copy(r, changes)
 	maps.DeleteFunc(r, func(_ string, v any) bool { return v == nil })
 	b, _ := json.Marshal(r)
 	return string(b)
+}
+
+func TestLogicThatIsNoCertLogicIsRefusedWithItsPlace(t *testing.T) {
+	w := newWorld(t)
+	rule := strings.Replace(ruleJSON(nil), `"Logic":{"and":[true,true]}`, "\n\"Logic\": {\"and\": [true,\n  {\"==\": [1, 1]}, {\"var\": 1}]}", 1)
+	got := w.call(w.ie, "POST", "/rules", w.cms(w.ie, []byte(rule)), "Content-Type", "application/cms-text")
+	var p wire.ProblemReport
+	if err := json.Unmarshal([]byte(got.body), &p); err != nil || got.status != 400 || p.Code != "0x200" {
+		t.Fatalf("got %d %s", got.status, got.body)
+	}
+	for _, want := range []string{"line 3, column 3", "$.and[1]", `"==" is not an operation`, "1 more problems"} {
+		if !strings.Contains(p.Details, want) {
+			t.Errorf("got %q, want %q in it", p.Details, want)
+		}
+	}
+	for name, content := range map[string]string{
+		"the logic is not CertLogic": ruleJSON(map[string]any{"Logic": map[string]any{"and": []any{true}}}),
+		"the logic is twice":         strings.TrimSuffix(ruleJSON(nil), "}") + `,"Logic":{"and":[true,true]}}`,
+	} {
+		if _, err := parseRule([]byte(content)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
 }
 
 func TestARuleIsCheckedInOrderAndListedByCountry(t *testing.T) {

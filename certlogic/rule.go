@@ -164,12 +164,18 @@ func ParseRule(src []byte) (*Rule, error) {
 }
 
 // Describe returns the rule's text in the first of the languages that it has
-// one in, else in English, else in the first language there is.
+// one in, whatever the region (fr-BE takes fr, and the reverse), else in
+// English, else in the first language there is.
 func (r *Rule) Describe(languages ...string) string {
 	for _, want := range append(slices.Clone(languages), "en") {
 		for _, d := range r.Descriptions {
-			have, _, _ := strings.Cut(d.Language, "-")
-			if strings.EqualFold(d.Language, want) || strings.EqualFold(have, want) {
+			if strings.EqualFold(d.Language, want) {
+				return d.Text
+			}
+		}
+		base, _, _ := strings.Cut(want, "-")
+		for _, d := range r.Descriptions {
+			if have, _, _ := strings.Cut(d.Language, "-"); strings.EqualFold(have, base) {
 				return d.Text
 			}
 		}

@@ -275,6 +275,16 @@ func (v *Value) drill(steps []fragment) Value {
 // 2021-06-01T00:00:00.000Z.
 func (v Value) MarshalJSON() ([]byte, error) { return v.appendJSON(nil), nil }
 
+// UnmarshalJSON reads what MarshalJSON writes, within the bounds of FromJSON. A
+// date-time comes back as a string.
+func (v *Value) UnmarshalJSON(src []byte) error {
+	read, err := FromJSON(src)
+	if err == nil {
+		*v = read
+	}
+	return err
+}
+
 // String returns the value as JSON.
 func (v Value) String() string { return string(v.appendJSON(nil)) }
 

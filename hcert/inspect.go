@@ -180,7 +180,7 @@ func (p *inspector) unknown(m map[string]any, path string, known ...string) {
 	}
 	// Names of unknown fields are the issuer's, and may be anything.
 	if len(extra) > 0 {
-		p.add(FindFieldUnknown, Remark, path, strconv.Itoa(len(extra))+" fields are not the schema's")
+		p.add(FindFieldUnknown, Remark, path, "has fields that are not the schema's: "+strconv.Itoa(len(extra)))
 	}
 }
 
@@ -415,4 +415,37 @@ func (p *inspector) uvci(e map[string]any, place string) {
 	if p.Claims != nil && u.Country != "" && p.Claims.Issuer != "" && u.Country != strings.ToUpper(p.Claims.Issuer) {
 		p.add(FindUVCICountry, Doubtful, place+".ci", "names another country than the certificate's issuer")
 	}
+}
+
+// Texts returns what the codes of a payload mean, by their places (v[0].mp), in
+// the first of the languages that there is a text in. Codes that no set has
+// are left out.
+func Texts(tree map[string]any, sets *valueset.Sets, languages ...string) map[string]string {
+	out := map[string]string{}
+	for _, g := range groups {
+		list, _ := tree[g.key].([]any)
+		for n, e := range list {
+			for _, f := range codeFields {
+				if f.group != "" && f.group != g.key {
+					continue
+				}
+				entry, _ := e.(map[string]any)
+				code := text(entry, f.key)
+				if _, ok := sets.Get(f.set).Lookup(code); ok && code != "" && n < maxFindings {
+					out[at{g.key, n}.String()+"."+f.key] = sets.Text(f.set, code, languages...)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// codeFields are the fields that hold codes; group "" is all of them.
+var codeFields = [...]struct {
+	group, key string
+	set        valueset.ID
+}{
+	{"", "tg", valueset.Diseases}, {"", "co", valueset.Countries},
+	{"v", "vp", valueset.Prophylaxes}, {"v", "mp", valueset.Products}, {"v", "ma", valueset.Holders},
+	{"t", "tt", valueset.TestTypes}, {"t", "tr", valueset.Results}, {"t", "ma", valueset.TestDevices},
 }

@@ -72,11 +72,8 @@ func (u *Unverified) Verify(keys KeySource, at time.Time) (*Verified, error) {
 	if err := u.Claims.CheckTime(at); err != nil {
 		return nil, err
 	}
-	// A signer whose validity had ended cannot have issued it (hcert-spec, "Expiration Time": exp must not exceed the DSC's validity).
-	// The other ends are not judged: issuers round the issue time down, and
-	// certificates that outlive their signer are in circulation.
-	if !key.NotAfter.IsZero() && u.Claims.IssuedAt.After(key.NotAfter) {
-		return nil, refuse(StageValidity, OutsideSignerValidity, "issued after the signer's last day, "+key.NotAfter.UTC().Format(time.RFC3339))
+	if err := key.issuedInTime(u.Claims); err != nil {
+		return nil, err
 	}
 	release, err := u.validate()
 	// The usage is reported before a broken payload, except that a payload
@@ -92,6 +89,18 @@ func (u *Unverified) Verify(keys KeySource, at time.Time) (*Verified, error) {
 		v.dcc = newDCC(u.Payload.Tree)
 	}
 	return v, nil
+}
+
+// issuedInTime refuses a certificate that was issued after its signer's
+// validity had ended: it cannot be the signer's (hcert-spec, "Expiration Time":
+// exp must not exceed the DSC's validity). The other ends are not judged:
+// issuers round the issue time down, and certificates that outlive their
+// signer are in circulation.
+func (k *Key) issuedInTime(c *Claims) error {
+	if !k.NotAfter.IsZero() && c.IssuedAt.After(k.NotAfter) {
+		return refuse(StageValidity, OutsideSignerValidity, "issued after the signer's last day, "+k.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 func (u *Unverified) validate() (release string, err error) {

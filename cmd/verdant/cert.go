@@ -226,30 +226,18 @@ func clip(s string) string {
 	return s
 }
 
-// verdict is what verify prints.
-type verdict struct {
-	Valid   bool      `json:"valid"`
-	Stage   string    `json:"stage,omitempty"`
-	Reason  string    `json:"reason,omitempty"`
-	Detail  string    `json:"detail,omitempty"`
-	Issuer  string    `json:"issuer,omitempty"`
-	KID     string    `json:"kid,omitempty"`
-	Kind    string    `json:"type,omitempty"`
-	Expires time.Time `json:"expires,omitzero"`
-	// Rules is there if rules were asked for and everything before them held.
-	Rules *ruleReport `json:"rules,omitempty"`
-}
-
 func newCertVerifyCommand() *cobra.Command {
 	var flags sessionFlags
 	var rules ruleFlags
 	var at string
+	var strict bool
 	cmd := &cobra.Command{
 		Use:   "verify HC1|FILE|-",
 		Short: "Verify a certificate against the member state's trust list",
 		Long: `Verify a certificate against the member state's trust list: signature, validity, key usage and
 schema. With --rules also the business rules of a country, which the member state's business rule
-service has from the gateway; what does not pass every rule that applies is refused.`,
+service has from the gateway; what does not pass every rule that applies is refused. If no rules of the
+country are known, or none applies, the answer is NOT CHECKED and the exit code 3.`,
 		Args: exactly(1, "one HC1 text, file or -"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			when := time.Now()
@@ -275,6 +263,9 @@ service has from the gateway; what does not pass every rule that applies is refu
 				return err
 			}
 			v, verified := verifyText(text, keys, when)
+			if strict {
+				v.strictly()
+			}
 			if rules.country != "" && verified != nil {
 				if err := s.applyRules(cmd.Context(), &v, verified, rules); err != nil {
 					return err
@@ -283,14 +274,12 @@ service has from the gateway; what does not pass every rule that applies is refu
 			if err := s.printVerdict(v, rules.explain); err != nil {
 				return err
 			}
-			if !v.Valid {
-				return exitError(1)
-			}
-			return nil
+			return v.exit()
 		},
 	}
 	flags.register(cmd)
 	rules.register(cmd)
+	cmd.Flags().BoolVar(&strict, "strict", false, "also refuse what the schema does not see but is wrong or doubtful, such as unknown codes")
 	cmd.Flags().StringVar(&at, "at", "", "verify as of this time (RFC 3339 or YYYY-MM-DD)")
 	return cmd
 }
@@ -351,52 +340,14 @@ func (s *session) trustList(ctx context.Context) (hcert.KeySet, error) {
 	return hcert.NewKeySet(keys...), nil
 }
 
-func judge(text string, keys hcert.KeySource, at time.Time) verdict {
-	v, _ := verifyText(text, keys, at)
-	return v
-}
-
-// verifyText verifies a certificate. Only a valid one is returned beside the
-// verdict.
-func verifyText(text string, keys hcert.KeySource, at time.Time) (verdict, *hcert.Verified) {
-	var decoder hcert.Decoder
-	unverified, err := decoder.Decode(text)
-	if err == nil {
-		var verified *hcert.Verified
-		if verified, err = unverified.Verify(keys, at); err == nil {
-			return verdict{Valid: true, Issuer: verified.Claims().Issuer, KID: verified.Key().KID.String(),
-				Kind: string(verified.Kind()), Expires: verified.Claims().Expires}, verified
-		}
-	}
-	v := verdict{Reason: err.Error()}
-	var refused *hcert.Error
-	if errors.As(err, &refused) {
-		v.Stage, v.Reason, v.Detail = string(refused.Stage), string(refused.Reason), refused.Detail
-	}
-	return v, nil
-}
-
-func (v verdict) String() string {
-	if v.Valid {
-		return fmt.Sprintf("VALID: %s certificate of %s, signed by document signer %s, expires %s",
-			v.Kind, v.Issuer, v.KID, v.Expires.UTC().Format(time.RFC3339))
-	}
-	text := "REFUSED: " + v.Reason
-	if v.Stage != "" {
-		text += " (at " + v.Stage + ")"
-	}
-	if v.Detail != "" {
-		text += ": " + v.Detail
-	}
-	return text
-}
-
 func newCertDecodeCommand() *cobra.Command {
-	var output string
+	var output, language string
 	cmd := &cobra.Command{
 		Use:   "decode HC1|FILE|-",
 		Short: "Take a certificate apart without trusting it",
-		Args:  exactly(1, "one HC1 text, file or -"),
+		Long: `Take a certificate apart without trusting it: content, what its codes mean, and what is odd about
+it. Of one that cannot be taken apart it shows how far that went.`,
+		Args: exactly(1, "one HC1 text, file or -"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := checkOutput(output); err != nil {
 				return err
@@ -407,14 +358,18 @@ func newCertDecodeCommand() *cobra.Command {
 			}
 			var decoder hcert.Decoder
 			u, err := decoder.Decode(text)
+			d := describe(u, language)
 			if err != nil {
-				return err
+				_, d.Stages = decoder.Diagnose(text, nil, time.Now())
+				return errors.Join(printJSON(os.Stdout, d), err)
 			}
 			fmt.Fprintln(os.Stderr, "The signature has not been checked; anybody can write such a certificate.")
-			return printJSON(os.Stdout, describe(u))
+			writeFindings(os.Stderr, d.Findings)
+			return printJSON(os.Stdout, d)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "json", "how to print: a certificate's content is always JSON")
+	cmd.Flags().StringVar(&language, "lang", "en", "the language of the codes' texts, where they have it")
 	return cmd
 }
 
@@ -466,22 +421,4 @@ func newCertConformanceCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "how to print: text or json (one line a file)")
 	return cmd
-}
-
-// decoded is what decode prints.
-type decoded struct {
-	Algorithm string         `json:"alg"`
-	KID       string         `json:"kid"`
-	Issuer    string         `json:"iss,omitempty"`
-	IssuedAt  time.Time      `json:"iat,omitzero"`
-	Expires   time.Time      `json:"exp,omitzero"`
-	Payload   map[string]any `json:"payload"`
-}
-
-func describe(u *hcert.Unverified) decoded {
-	return decoded{
-		Algorithm: u.Sign1.Algorithm.String(), KID: u.Sign1.KID.String(),
-		Issuer: u.Claims.Issuer, IssuedAt: u.Claims.IssuedAt, Expires: u.Claims.Expires,
-		Payload: u.Payload.Tree,
-	}
 }

@@ -51,6 +51,9 @@ func certificateLines(u *hcert.Unverified) [][2]string {
 		}
 		return ""
 	}
+	if u.Payload == nil {
+		return [][2]string{{"Type", string(u.Profile)}, {"Issued in", u.Claims.Issuer}, {"Valid until", u.Claims.Expires.UTC().Format(time.DateOnly)}}
+	}
 	tree := u.Payload.Tree
 	name, _ := tree["nam"].(map[string]any)
 	lines := [][2]string{

@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -54,40 +53,18 @@ func (f *ruleFlags) check() error {
 type ruleBook struct {
 	set    *certlogic.RuleSet
 	broken []string // why a rule cannot be applied
-	own    int      // rules of the country of destination
 	values *certlogic.ValueSets
-}
-
-// ruleReport is what verify prints about rules.
-type ruleReport struct {
-	Country string `json:"country"`
-	// Known and Applied count the country's rules, and those that concern the
-	// certificate at the time.
-	Known   int           `json:"known"`
-	Applied int           `json:"applied"`
-	Results []ruleOutcome `json:"results"`
-	// Broken says which rules could not be read; they accept nothing.
-	Broken []string `json:"broken,omitempty"`
-	// expires is when the certificate does, whatever the rules say.
-	expires time.Time
-}
-
-type ruleOutcome struct {
-	Rule        string             `json:"rule"`
-	Version     string             `json:"version"`
-	Outcome     certlogic.Outcome  `json:"outcome"`
-	Description string             `json:"description"`
-	Error       string             `json:"error,omitempty"`
-	Reasons     []certlogic.Reason `json:"reasons,omitempty"`
-	Earliest    time.Time          `json:"earliest,omitzero"`
-	Until       time.Time          `json:"until,omitzero"`
-	timeKnown   bool
 }
 
 // applyRules applies the rules of the country of destination, and what the
 // country of issuance invalidates, to a certificate whose signature has been
 // verified. It changes a verdict of valid to a refusal if one does not pass.
 func (s *session) applyRules(ctx context.Context, v *verdict, cert *hcert.Verified, flags ruleFlags) error {
+	if p := cert.Profile(); p != hcert.ProfileDCC {
+		v.Rules = certlogic.Unchecked(flags.country, flags.region, "business rules are for EU DCCs, this is a "+string(p))
+		v.under(v.Rules)
+		return nil
+	}
 	payload, err := certlogic.FromAny(cert.Tree())
 	if err != nil {
 		return fmt.Errorf("the certificate's payload: %w", err)
@@ -100,57 +77,31 @@ func (s *session) applyRules(ctx context.Context, v *verdict, cert *hcert.Verifi
 		return err
 	}
 	in.ValueSets = book.values
-	v.Rules = book.apply(in, flags)
-	if v.Valid && !v.Rules.accepts() {
-		v.Valid, v.Stage, v.Reason = false, "rules", "not accepted by "+v.Rules.refusers()
-	}
+	v.Rules = book.judge(in, flags)
+	v.under(v.Rules)
 	return nil
 }
 
-func (b *ruleBook) apply(in *certlogic.Input, flags ruleFlags) *ruleReport {
-	rules := b.set.Select(in.Selection())
-	report := &ruleReport{Country: in.Country, Known: b.own, Applied: len(rules), Broken: b.broken, Results: []ruleOutcome{}, expires: in.Expires}
-	for i, result := range certlogic.Evaluate(rules, in) {
-		r := rules[i]
-		o := ruleOutcome{Rule: r.Identifier, Version: r.Version.String(), Outcome: result.Outcome, Description: r.Describe(flags.language)}
-		if result.Err != nil {
-			o.Error = result.Err.Error()
-		}
-		if flags.explain && result.Outcome == certlogic.Failed {
-			ex := r.Explain(in)
-			o.Reasons, o.Earliest, o.Until, o.timeKnown = ex.Reasons, ex.Earliest, ex.Until, ex.TimeKnown
-		}
-		report.Results = append(report.Results, o)
-	}
-	return report
-}
-
-func (r *ruleReport) accepts() bool {
-	return len(r.Broken) == 0 && !slices.ContainsFunc(r.Results, func(o ruleOutcome) bool { return o.Outcome != certlogic.Passed })
-}
-
-// refusers names the rules that did not pass.
-func (r *ruleReport) refusers() string {
-	var ids []string
-	for _, o := range r.Results {
-		if o.Outcome != certlogic.Passed {
-			ids = append(ids, o.Rule)
-		}
-	}
-	if len(ids) == 0 {
-		return fmt.Sprintf("%d rules that cannot be read", len(r.Broken))
-	}
-	return "rule " + strings.Join(ids, ", ")
-}
-
-// write tells a person what came of the rules.
-func (r *ruleReport) write(w io.Writer, explain bool) {
+// under takes over what rules say about a certificate.
+func (v *verdict) under(r *certlogic.Report) {
 	switch {
-	case r.Known == 0:
-		fmt.Fprintf(w, "No business rules of %s are known to the member state's business rule service: none was applied.\n", r.Country)
-	case r.Applied == 0:
-		fmt.Fprintf(w, "None of the %d business rules of %s is about this type of certificate and in force at this time: none was applied.\n", r.Known, r.Country)
-	default:
+	case !v.Valid:
+	case r.State == certlogic.StateRefused:
+		v.Valid, v.Stage, v.Reason = false, stageRules, "not accepted by "+r.Refusers()
+	case r.State == certlogic.StateNotChecked:
+		v.Valid, v.Stage, v.Reason, v.NotChecked = false, stageRules, r.Why+": not checked", true
+	}
+}
+
+const stageRules = "rules"
+
+func (b *ruleBook) judge(in *certlogic.Input, flags ruleFlags) *certlogic.Report {
+	return b.set.Judge(in, certlogic.Judging{Languages: []string{flags.language}, Explain: flags.explain, Broken: b.broken})
+}
+
+// writeRules tells a person what came of the rules.
+func writeRules(w io.Writer, r *certlogic.Report, explain bool, expires time.Time) {
+	if r.Applied > 0 {
 		passed := 0
 		for _, o := range r.Results {
 			if o.Outcome == certlogic.Passed {
@@ -164,12 +115,12 @@ func (r *ruleReport) write(w io.Writer, explain bool) {
 	}
 	for _, o := range r.Results {
 		if o.Outcome != certlogic.Passed {
-			o.write(w, explain, r.expires)
+			writeJudgement(w, o, explain, expires)
 		}
 	}
 }
 
-func (o ruleOutcome) write(w io.Writer, explain bool, expires time.Time) {
+func writeJudgement(w io.Writer, o certlogic.Judgement, explain bool, expires time.Time) {
 	fmt.Fprintf(w, "  %s %s: %s\n", o.Rule, o.Outcome, o.Description)
 	if o.Error != "" {
 		fmt.Fprintf(w, "    %s\n", o.Error)
@@ -182,7 +133,7 @@ func (o ruleOutcome) write(w io.Writer, explain bool, expires time.Time) {
 	}
 	const layout = "2006-01-02T15:04:05.999Z07:00"
 	switch {
-	case !o.timeKnown:
+	case !o.TimeKnown:
 		fmt.Fprintln(w, "    whether it will pass later cannot be told from the rule.")
 	case o.Earliest.IsZero():
 		fmt.Fprintln(w, "    it will not pass at any later time with this certificate.")
@@ -227,7 +178,6 @@ func readRuleBook(get func(path string) ([]byte, error), country, issuer string)
 			return nil, fmt.Errorf("rules of %s: %w", c, err)
 		}
 		if c == country {
-			b.own = len(found) + len(broken)
 			b.broken = broken
 		}
 		rules = append(rules, found...)
@@ -263,22 +213,15 @@ func readRules(get func(path string) ([]byte, error), country string) (rules []*
 	if len(list) > maxRules {
 		return nil, nil, fmt.Errorf("there are over %d", maxRules)
 	}
+	var sources [][]byte
 	for _, item := range list {
 		raw, err := getNamed(get, "/rules/"+country+"/", item.Hash)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s %s: %w", item.Identifier, item.Version, err)
 		}
-		rule, err := certlogic.ParseRule(raw)
-		var malformed *certlogic.LogicError
-		switch {
-		case err == nil:
-			rules = append(rules, rule)
-		case errors.As(err, &malformed):
-			rules = append(rules, malformed.Rule) // it is open where it applies
-		default:
-			broken = append(broken, err.Error())
-		}
+		sources = append(sources, raw)
 	}
+	rules, broken = certlogic.ReadRules(sources)
 	return rules, broken, nil
 }
 
@@ -325,16 +268,4 @@ func getBody(ctx context.Context, client *http.Client, url string) ([]byte, erro
 		return nil, refusal(resp, raw)
 	}
 	return raw, nil
-}
-
-// printVerdict prints what verify found, as JSON or for a person.
-func (s *session) printVerdict(v verdict, explain bool) error {
-	if s.json {
-		return printJSON(os.Stdout, v)
-	}
-	fmt.Println(v)
-	if v.Rules != nil {
-		v.Rules.write(os.Stdout, explain)
-	}
-	return nil
 }

@@ -50,7 +50,7 @@ func newRuleService() ruleService {
 	return s
 }
 
-func report(t *testing.T, s ruleService, flags ruleFlags, when string) (*ruleReport, string) {
+func report(t *testing.T, s ruleService, flags ruleFlags, when string) (*certlogic.Report, string) {
 	t.Helper()
 	payload, err := certlogic.FromJSON([]byte(`{"ver": "1.3.0", "v": [{"dt": "2021-07-01", "mp": "EU/1/20/1528"}]}`))
 	if err != nil {
@@ -64,10 +64,17 @@ func report(t *testing.T, s ruleService, flags ruleFlags, when string) (*ruleRep
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := book.apply(&certlogic.Input{Payload: payload, Clock: clock, ValueSets: book.values, Country: flags.country, Issuer: "DE"}, flags)
+	r := book.judge(&certlogic.Input{Payload: payload, Clock: clock, ValueSets: book.values, Country: flags.country, Issuer: "DE"}, flags)
 	var out bytes.Buffer
-	r.write(&out, flags.explain)
+	writeRules(&out, r, flags.explain, time.Time{})
 	return r, out.String()
+}
+
+// under is a valid certificate's verdict under a report.
+func under(r *certlogic.Report) verdict {
+	v := verdict{Valid: true, Kind: "vaccination", Issuer: "DE"}
+	v.under(r)
+	return v
 }
 
 func TestRulesAreAppliedAndExplained(t *testing.T) {
@@ -78,39 +85,39 @@ func TestRulesAreAppliedAndExplained(t *testing.T) {
     because external.validationClock not-before payload.v.0.dt + 14 days does not hold: external.validationClock is "2021-07-10T00:00:00.000Z", payload.v.0.dt is "2021-07-01"
     it will pass from 2021-07-15T00:00:00Z.
 `
-	if text != want || r.accepts() || r.refusers() != "rule VR-IE-0001" {
-		t.Errorf("got\n%s%v %s\nwant\n%s", text, r.accepts(), r.refusers(), want)
+	if text != want || r.State != certlogic.StateRefused || r.Refusers() != "rule VR-IE-0001" {
+		t.Errorf("got\n%s%v %s\nwant\n%s", text, r.State, r.Refusers(), want)
 	}
 	r, text = report(t, s, ruleFlags{country: "IE", language: "en"}, "2021-07-20T00:00:00Z")
-	if !r.accepts() || text != "Business rules of IE: 2 of 2 passed.\n" {
-		t.Errorf("later: got %v %s", r.accepts(), text)
+	if r.State != certlogic.StateAccepted || text != "Business rules of IE: 2 of 2 passed.\n" {
+		t.Errorf("later: got %v %s", r.State, text)
 	}
 	r, text = report(t, s, ruleFlags{country: "FR"}, "2021-07-20T00:00:00Z")
-	if !r.accepts() || !strings.Contains(text, "No business rules of FR are known") {
-		t.Errorf("no rules: got %v %s", r.accepts(), text)
+	if v := under(r); r.State != certlogic.StateNotChecked || !strings.HasPrefix(v.String(), "NOT CHECKED: no rules known for FR: not checked; the certificate itself is genuine") || !errors.Is(v.exit(), exitError(3)) || v.Valid {
+		t.Errorf("no rules: got %v %s", r.State, text)
 	}
 	r, text = report(t, s, ruleFlags{country: "IE"}, "2021-01-01T00:00:00Z")
-	if !r.accepts() || !strings.Contains(text, "None of the 2 business rules of IE") {
-		t.Errorf("none in force: got %v %s", r.accepts(), text)
+	if v := under(r); r.State != certlogic.StateNotChecked || !strings.Contains(v.String(), "none of the 2 rules of IE is about this type") || !errors.Is(v.exit(), exitError(3)) {
+		t.Errorf("none in force: got %v %s", r.State, text)
 	}
 	s.add("/rules/DE", "IR-DE-0001", rule("IR-DE-0001", "DE", "Invalidation", `false`))
-	if r, text = report(t, s, ruleFlags{country: "IE"}, "2021-07-20T00:00:00Z"); r.accepts() || r.refusers() != "rule IR-DE-0001" {
-		t.Errorf("invalidated by its issuer: got %v %s", r.accepts(), text)
+	if r, text = report(t, s, ruleFlags{country: "IE"}, "2021-07-20T00:00:00Z"); under(r).Valid || r.Refusers() != "rule IR-DE-0001" {
+		t.Errorf("invalidated by its issuer: got %v %s", r.State, text)
 	}
 }
 
 func TestWhenARuleWillPassIsSaidToTheMillisecond(t *testing.T) {
 	day := func(d int) time.Time { return time.Date(2021, 7, d, 0, 0, 0, 0, time.UTC) }
-	for want, o := range map[string]ruleOutcome{
-		"it will pass from 2021-07-15T00:00:00Z to 2021-07-19T23:59:59.999Z.":                                        {timeKnown: true, Earliest: day(15), Until: day(20)},
-		"it will pass from 2021-07-15T00:00:00.001Z.":                                                                {timeKnown: true, Earliest: day(15).Add(time.Millisecond)},
-		"it would pass from 2021-07-26T00:00:00Z, but the certificate expires before that, at 2021-07-25T00:00:00Z.": {timeKnown: true, Earliest: day(26)},
-		"it will not pass at any later time with this certificate.":                                                  {timeKnown: true},
+	for want, o := range map[string]certlogic.Judgement{
+		"it will pass from 2021-07-15T00:00:00Z to 2021-07-19T23:59:59.999Z.":                                        {TimeKnown: true, Earliest: day(15), Until: day(20)},
+		"it will pass from 2021-07-15T00:00:00.001Z.":                                                                {TimeKnown: true, Earliest: day(15).Add(time.Millisecond)},
+		"it would pass from 2021-07-26T00:00:00Z, but the certificate expires before that, at 2021-07-25T00:00:00Z.": {TimeKnown: true, Earliest: day(26)},
+		"it will not pass at any later time with this certificate.":                                                  {TimeKnown: true},
 		"whether it will pass later cannot be told from the rule.":                                                   {},
 	} {
 		o.Outcome = certlogic.Failed
 		var out bytes.Buffer
-		o.write(&out, true, day(25))
+		writeJudgement(&out, o, true, day(25))
 		if !strings.Contains(out.String(), "    "+want+"\n") {
 			t.Errorf("got %q, want %q", out.String(), want)
 		}
@@ -125,7 +132,7 @@ func TestARuleThatCannotBeAppliedAcceptsNothing(t *testing.T) {
 	} {
 		s := newRuleService()
 		s.add("/rules/IE", "VR-IE-0003", body)
-		if r, text := report(t, s, ruleFlags{country: "IE"}, "2021-07-20T00:00:00Z"); r.accepts() {
+		if r, text := report(t, s, ruleFlags{country: "IE"}, "2021-07-20T00:00:00Z"); r.State == certlogic.StateAccepted || under(r).NotChecked {
 			t.Errorf("%s: accepted: %s", name, text)
 		}
 	}

@@ -8,7 +8,10 @@
 // certificate that is verified here is stored or logged.
 //
 // It refuses nothing about a certificate silently: POST /verify answers with
-// the stage of the chain at which it failed and why.
+// the stage of the chain at which it failed and why. With a country of arrival
+// (and a region and the reader's language) it also applies that country's
+// business rules and the issuing country's invalidations, and explains those
+// that fail; what could not be checked is not valid.
 //
 // The interface is dgca-verifier-service's (the resume-token download, the
 // bulk download, the status list and its delta), and beside it GET /trustlist

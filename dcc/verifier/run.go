@@ -44,7 +44,7 @@ func open(ctx context.Context, p *client.Platform, o connector.Options, deps Dep
 	if err != nil {
 		return nil, fmt.Errorf("gateway connector: %w", err)
 	}
-	deps.Source = con
+	deps.Source, deps.Rules = con, con
 	if deps.DB, err = p.OpenDB(ctx); err != nil {
 		return nil, err
 	}

@@ -37,14 +37,19 @@ type Config struct {
 	// Interval is the time between two downloads of the trust list; default
 	// 15 seconds. A list that did not change costs an empty answer.
 	Interval time.Duration
+	// RuleInterval is the time after which the rules of a country are
+	// downloaded again when they are asked for; default five minutes.
+	RuleInterval time.Duration
 }
 
 // Deps are what the service works with.
 type Deps struct {
 	DB     *sql.DB
 	Source Source
-	Log    *slog.Logger
-	Now    func() time.Time
+	// Rules gives business rules; nil means that none can be asked for.
+	Rules RuleSource
+	Log   *slog.Logger
+	Now   func() time.Time
 }
 
 // Server is the verifier service. It is safe for concurrent use.
@@ -57,6 +62,7 @@ type Server struct {
 	wake   chan struct{}
 
 	decoder hcert.Decoder
+	rules   *ruleBook
 	known   atomic.Pointer[signers]
 
 	syncing sync.Mutex
@@ -91,11 +97,17 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Server, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
+	if cfg.RuleInterval == 0 {
+		cfg.RuleInterval = 5 * time.Minute
+	}
 	st, err := openStore(ctx, deps.DB)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, store: st, source: deps.Source, log: deps.Log, now: deps.Now, wake: make(chan struct{}, 1)}
+	if deps.Rules != nil {
+		s.rules = newRuleBook(deps.Rules, cfg.RuleInterval, deps.Now, deps.Log)
+	}
 	return s, s.reload(ctx)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"verdant/dcc/wire"
 	"verdant/hcert"
+	"verdant/hcert/valueset"
 )
 
 // askAgainAfter is how long an unknown document signer is believed to be
@@ -29,6 +30,10 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if err := checkRequest(&in); err != nil {
+		problem(w, http.StatusBadRequest, "0x001", err.Error())
+		return
+	}
 	unverified, err := s.decoder.Decode(in.HC1)
 	var verified *hcert.Verified
 	if err == nil {
@@ -46,6 +51,16 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		out.SchemaRelease, out.Country = verified.SchemaRelease(), verified.Key().Country
+		out.Findings = verified.Inspect(valueset.Builtin())
+		if worst := hcert.AtLeast(hcert.Doubtful, out.Findings); in.Strict && len(worst) > 0 {
+			out.Valid = false
+			for _, f := range worst {
+				out.Reasons = append(out.Reasons, wire.VerifyReason{Stage: "findings", Code: string(f.Code), Detail: f.Path + ": " + f.Why})
+			}
+		}
+		if in.Country != "" {
+			under(&out, s.rules.judge(r.Context(), verified, in))
+		}
 	}
 	s.log.Info("certificate verified", "valid", out.Valid, "type", out.Kind)
 	writeJSON(w, http.StatusOK, out)
@@ -90,9 +105,7 @@ func describe(u *hcert.Unverified) wire.VerifyResult {
 			out.Expires = c.Expires.UTC().Format(time.RFC3339)
 		}
 	}
-	if u.Payload != nil {
-		out.Kind = string(u.Payload.Kind())
-	}
+	out.Kind, out.Profile = string(u.Kind()), string(u.Profile)
 	return out
 }
 
@@ -102,7 +115,7 @@ var codes = map[hcert.Reason]string{
 	hcert.BadCBOR: "bad-cbor", hcert.BadCOSE: "bad-cose", hcert.BadClaims: "bad-claims", hcert.NoPayload: "no-payload",
 	hcert.UnsupportedAlgorithm: "unsupported-algorithm", hcert.UnsupportedKey: "unsupported-key",
 	hcert.UnknownSigner: "unknown-signer", hcert.BadSignature: "bad-signature", hcert.NotYetValid: "not-yet-valid",
-	hcert.Expired: "expired", hcert.NoValidity: "no-validity", hcert.WrongKeyUsage: "wrong-key-usage", hcert.SchemaViolation: "schema-violation",
+	hcert.Expired: "expired", hcert.NoValidity: "no-validity", hcert.WrongKeyUsage: "wrong-key-usage", hcert.SchemaViolation: "schema-violation", hcert.OutsideSignerValidity: "outside-signer-validity",
 }
 
 // reasons turns a refusal into its wire form; a schema violation is one reason

@@ -66,7 +66,7 @@ func Table() []Rule {
 		{"azure/loganalytics/...", []string{"azure/rest", "azure/rbac", "kql/...", "internal/..."}, "a service never imports another service"},
 		{"azure/mysql/...", []string{"azure/rest", "azure/rbac", "cmk/...", "internal/..."}, "a service never imports another service"},
 		{"azure/*/...", []string{"azure/rest", "azure/rbac", "internal/..."}, "a service never imports another service"},
-		{"dcc/wire", []string{"hcert/..."}, "messages between services hold no behaviour"},
+		{"dcc/wire", []string{"hcert/...", "certlogic"}, "messages between services hold no behaviour"},
 		{"dcc/connector/...", slices.Concat(public, []string{"dcc/wire", "azure/client", "azure/rest", "internal/..."}), "the workload never imports the platform"},
 		{"dcc/portal/...", slices.Concat(public, []string{"dcc/wire", "azure/client", "azure/rest", "web/...", "internal/..."}), "the workload never imports the platform"},
 		{"dcc/*/...", slices.Concat(public, []string{"dcc/wire", "dcc/connector", "azure/client", "azure/rest", "internal/..."}), "the workload never imports the platform, nor another service's code"},

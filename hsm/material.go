@@ -205,10 +205,13 @@ func fixed(b []byte, size int) ([]byte, bool) {
 // FromPKCS8 takes a PKCS #8 key (RFC 5208).
 func FromPKCS8(der []byte) (*Material, error) {
 	key, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return nil, fmt.Errorf("%w: not a PKCS #8 key", ErrMaterial)
+	if err == nil {
+		return FromPrivateKey(key)
 	}
-	return FromPrivateKey(key)
+	if m, ok := p256kFromPKCS8(der); ok {
+		return m, nil
+	}
+	return nil, fmt.Errorf("%w: not a PKCS #8 key", ErrMaterial)
 }
 
 // FromPFX takes a PKCS #12 bundle (RFC 7292) with one private key. The leaf
@@ -262,6 +265,9 @@ func (m *Material) private() any {
 
 // PKCS8 encodes a private key (RFC 5208). The caller clears the bytes.
 func (m *Material) PKCS8() ([]byte, error) {
+	if m.k256 != nil {
+		return p256kPKCS8(m.k256)
+	}
 	if m.rsa == nil && m.ec == nil {
 		return nil, fmt.Errorf("%w: no private key", ErrOperation)
 	}

@@ -297,7 +297,7 @@ func TestCompatPages(t *testing.T) {
 	pages := []page{
 		{file: "keyvault.md", title: "Key Vault data plane", intro: "Host `<vault>.vault.azure.net`, reached through a private endpoint only. Stock `azkeys`, `azsecrets` and `azcertificates` clients work. " +
 			"`caller needs` is the data action that a role assignment on the object, the vault or above it must give. " +
-			"`{version}` may be left out for the current version. Lists take `maxresults` (1 to 25) and answer `nextLink`.", sections: one(c.keyvault()), more: toursText(t)},
+			"`{version}` may be left out for the current version. Lists take `maxresults` (1 to 25) and answer `nextLink`.", sections: one(c.keyvault()), more: keysText + toursText(t)},
 		{file: "arm.md", title: "Control plane (Azure Resource Manager)", intro: "Host `management.<parent zone>`; also `management.azure.com` inside the private networks. Tokens for `https://management.azure.com/`. " +
 			"Resources are read only: they are what the estate was started with. Role assignments can be written; a write has taken effect when it is answered.", sections: one(c.arm())},
 		{file: "entra.md", title: "Identity service", intro: "Host `login.<parent zone>`. `{tenant}` is the tenant's GUID, its domain, `common` or `organizations`. " +
@@ -324,3 +324,15 @@ func TestCompatPages(t *testing.T) {
 		checkPage(t, p.file, p.String())
 	}
 }
+
+// keysText is what the table of operations does not show.
+const keysText = `
+## Keys: what the table does not show
+
+- Symmetric keys (` + "`oct`, `oct-HSM`" + `, 128, 192 or 256 bits) are a managed HSM's. ` + "`encrypt`" + ` with A…GCM makes its nonce itself and refuses one of the caller's; ` + "`decrypt`" + ` needs iv and tag. A…CBC and A…CBCPAD need an iv of 16 bytes. ` + "`wrapkey`" + ` takes A…KW, CKM_AES_KEY_WRAP and CKM_AES_KEY_WRAP_PAD. At most 8 KiB a call. HS256, HS384, HS512 are not offered. What does not decrypt is 400 BadParameter with one text, whatever was wrong. Who may encrypt in CBC with a key can also read what was encrypted in GCM with it, as in Azure: use a key for one algorithm.
+- ` + "`exportable`" + ` and ` + "`release_policy`" + ` (grammar 1.0.0, operator equals) need an -HSM type and the premium SKU. The authorities of a policy must be among those that the vault's configuration trusts (` + "`keyvault.Config.Attestation`" + `; an estate's vaults trust none), else AKV.SKR.1012. The policy belongs to the key and is the same for all versions. The released key is in a JWS with the vault's certificates; these end at a root of the vault's own token and not at a public authority.
+- ` + "`secureunwrapkey`" + ` answers with the data key encrypted by RSA-OAEP-256 for the attested key. What a key is for (plain operations, ` + "`import`" + `, ` + "`secureWrapKey` and `secureUnwrapKey`" + `) cannot be changed later.
+- ` + "`attestation`" + ` gives statements of the vault about the key (who made it, whether it may leave) as JWS under the same root, version "verdant-1". No maker of hardware vouches for them, so they are in no maker's format, and Marvell's validation scripts do not read them. Keys in software types have none.
+- ` + "`key_hsm`" + ` takes a key transfer blob ("bring your own key") wrapped for an RSA-HSM key of the same vault whose only operation is ` + "`import`" + `. The key is unwrapped in the vault's process, not in the token: PKCS #11 modules such as SoftHSM 2.6 lack CKM_RSA_AES_KEY_WRAP.
+- ` + "`external_key`" + ` (keys in another's HSM) is refused.
+`

@@ -1,5 +1,7 @@
 package keyvault
 
+import "encoding/json"
+
 // attributes are what every version of every kind has. Times are unix seconds.
 type attributes struct {
 	Enabled   bool   `json:"enabled"`
@@ -15,6 +17,8 @@ type attributesIn struct {
 	NotBefore  *int64 `json:"nbf"`
 	Expires    *int64 `json:"exp"`
 	Exportable *bool  `json:"exportable"`
+	// External is refused: the reference to a key in another's HSM.
+	External json.RawMessage `json:"external_key"`
 }
 
 // attributesOut is what a client sees.
@@ -25,6 +29,8 @@ type attributesOut struct {
 	Exportable      *bool  `json:"exportable,omitempty"`
 	HSMPlatform     string `json:"hsmPlatform,omitempty"`
 	KeySize         int    `json:"key_size,omitempty"` // of symmetric keys
+	// Attestation is shown by getKeyAttestation only.
+	Attestation *keyAttestation `json:"attestation,omitempty"`
 }
 
 const maxTime = 253402300799 // the end of the year 9999

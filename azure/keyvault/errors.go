@@ -1,6 +1,7 @@
 package keyvault
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -14,8 +15,13 @@ func badParameter(format string, args ...any) *rest.Error {
 // shorten keeps what a caller sent out of a message beyond recognition of its
 // beginning, and control characters out altogether.
 func shorten(s string) string {
-	if len(s) > 64 {
-		s = s[:64] + "…"
+	return printable(s, 64)
+}
+
+// printable is at most n bytes of s, without control characters.
+func printable(s string, n int) string {
+	if len(s) > n {
+		s = s[:n] + "…"
 	}
 	return strings.Map(func(r rune) rune {
 		if r < 0x20 || r == 0x7f || r == '\uFFFD' {
@@ -23,6 +29,11 @@ func shorten(s string) string {
 		}
 		return r
 	}, s)
+}
+
+func isNotFound(err error) bool {
+	var e *rest.Error
+	return errors.As(err, &e) && e.Status == http.StatusNotFound
 }
 
 // noun is a kind as error codes spell it: Key, Secret, Certificate.

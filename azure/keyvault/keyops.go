@@ -5,7 +5,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"net/http"
-	"slices"
 
 	"verdant/hsm"
 )
@@ -49,11 +48,11 @@ func (s *Server) keyFor(c *call, r *http.Request, op string) (string, *keyRecord
 	kid := s.url("keys", o.Name, v.ID)
 	c.objectID, c.key = kid, k.properties()
 	now := s.now().Unix()
-	reading := op == "decrypt" || op == "unwrapKey" || op == "verify"
+	reading := op == "decrypt" || op == "unwrapKey" || op == "verify" || op == "secureUnwrapKey"
 	switch {
 	case !k.Attributes.Enabled:
 		return "", nil, disabled(op, Keys)
-	case !slices.Contains(k.Ops, op):
+	case !k.mayDo(op):
 		return "", nil, forbidden("KeyOperationForbidden", "Operation %s is not permitted on this key.", op)
 	case reading:
 	case k.Attributes.NotBefore != nil && now < *k.Attributes.NotBefore:

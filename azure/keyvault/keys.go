@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
-	"slices"
 	"strings"
 
 	"verdant/hsm"
@@ -31,6 +30,11 @@ type keyRecord struct {
 	Managed    bool       `json:"managed,omitempty"`
 	Attributes attributes `json:"attributes"`
 	Tags       tags       `json:"tags,omitempty"`
+	// Release is the same in all versions of a key.
+	Release *releasePolicy `json:"release_policy,omitempty"`
+	// Origin is how the key came into the token: generated, imported or
+	// transferred. Older records do not say.
+	Origin string `json:"origin,omitempty"`
 }
 
 func (k *keyRecord) hardware() bool { return strings.HasSuffix(k.Type, "-HSM") }
@@ -69,6 +73,8 @@ type keyBundle struct {
 	Attributes attributesOut `json:"attributes"`
 	Tags       tags          `json:"tags,omitempty"`
 	Managed    bool          `json:"managed,omitempty"`
+	// Release is the policy of a key that may be released.
+	Release *releasePolicy `json:"release_policy,omitempty"`
 }
 
 type deletedKeyBundle struct {
@@ -103,7 +109,7 @@ func (s *Server) keyAttributes(k *keyRecord) attributesOut {
 
 func (s *Server) keyBundle(name, version string, k *keyRecord) keyBundle {
 	return keyBundle{Key: jwk{KID: s.url("keys", name, version), Type: k.Type, Ops: k.Ops, N: k.N, E: k.E, Curve: k.Curve, X: k.X, Y: k.Y},
-		Attributes: s.keyAttributes(k), Tags: k.Tags, Managed: k.Managed}
+		Attributes: s.keyAttributes(k), Tags: k.Tags, Managed: k.Managed, Release: k.Release}
 }
 
 func (s *Server) keyItem(id string, k *keyRecord) keyItem {
@@ -128,43 +134,15 @@ func (s *Server) deletedKey(ctx context.Context, o Object) (any, error) {
 	return deletedKeyBundle{s.deletion(o), bundle}, nil
 }
 
-// keyOps are the operations a key may be given, with those a type allows.
-var keyOps = map[string][]string{
-	"RSA": {"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"},
-	"EC":  {"sign", "verify"},
-	"oct": {"encrypt", "decrypt", "wrapKey", "unwrapKey"},
-}
-
-// checkOps checks key_ops against a key type and fills in the default. The
-// real service also takes "import" and "export", which name no operation of a
-// key here.
-func checkOps(ops []string, kty string) ([]string, error) {
-	all := keyOps[strings.TrimSuffix(kty, "-HSM")]
-	if len(ops) == 0 {
-		return all, nil
-	}
-	out := make([]string, 0, len(ops))
-	for _, op := range ops {
-		if !slices.Contains(all, op) {
-			return nil, badParameter("Property key_ops has an invalid value '%s' for a key of type %s.", shorten(op), kty)
-		}
-		if !slices.Contains(out, op) {
-			out = append(out, op)
-		}
-	}
-	return out, nil
-}
-
 type createKeyIn struct {
-	Type       string        `json:"kty"`
-	Size       *int          `json:"key_size"`
-	Curve      string        `json:"crv"`
-	Exponent   *int64        `json:"public_exponent"`
-	Ops        []string      `json:"key_ops"`
-	Attributes *attributesIn `json:"attributes"`
-	Tags       tags          `json:"tags"`
-	// ReleasePolicy is refused: secure key release is not offered.
-	ReleasePolicy json.RawMessage `json:"release_policy"`
+	Type       string           `json:"kty"`
+	Size       *int             `json:"key_size"`
+	Curve      string           `json:"crv"`
+	Exponent   *int64           `json:"public_exponent"`
+	Ops        []string         `json:"key_ops"`
+	Attributes *attributesIn    `json:"attributes"`
+	Tags       tags             `json:"tags"`
+	Release    *releasePolicyIn `json:"release_policy"`
 }
 
 // spec is the key that the token shall make, in a vault of a SKU or in a
@@ -225,10 +203,10 @@ func (in *createKeyIn) symmetricSpec() (hsm.KeySpec, error) {
 	return spec, nil
 }
 
-// commonKeyIn checks what create and import share.
-func commonKeyIn(attrs *attributesIn, t tags, releasePolicy json.RawMessage) error {
-	if attrs != nil && attrs.Exportable != nil && *attrs.Exportable || len(releasePolicy) > 0 && string(releasePolicy) != "null" {
-		return badParameter("Exportable keys and release policies are not supported by this vault.")
+// commonKeyIn checks what create, import and update share.
+func commonKeyIn(attrs *attributesIn, t tags) error {
+	if attrs != nil && len(attrs.External) > 0 && string(attrs.External) != "null" {
+		return badParameter("Property attributes.external_key is not supported: the keys of this vault are in its own HSM.")
 	}
 	return errors.Join(attrs.check(), t.check())
 }
@@ -242,11 +220,16 @@ func (s *Server) createKey(c *call, r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	ops, err := checkOps(in.Ops, in.Type)
-	if err := errors.Join(err, commonKeyIn(in.Attributes, in.Tags, in.ReleasePolicy)); err != nil {
+	kty := s.shownType(in.Type)
+	ops, err := checkOps(in.Ops, kty)
+	if err := errors.Join(err, commonKeyIn(in.Attributes, in.Tags)); err != nil {
 		return 0, nil, err
 	}
-	record := keyRecord{Type: s.shownType(in.Type), Ops: ops, Attributes: in.Attributes.fresh(s.now().Unix()), Tags: in.Tags}
+	record := keyRecord{Type: kty, Ops: ops, Attributes: in.Attributes.fresh(s.now().Unix()), Tags: in.Tags, Origin: generated}
+	if err := s.releaseRules(r.Context(), c.name, &record, in.Attributes, in.Release); err != nil {
+		return 0, nil, err
+	}
+	spec.Exportable = record.Exportable
 	return s.addKey(c, r, record, func(ctx context.Context, id hsm.KeyID) (hsm.Key, error) { return s.token.Generate(ctx, id, spec) })
 }
 
@@ -275,6 +258,9 @@ func (s *Server) addKey(c *call, r *http.Request, record keyRecord, make func(co
 			return err
 		}
 		name = o.Name
+		if err := keepRelease(tx, o, &record); err != nil {
+			return err
+		}
 		return errors.Join(add(tx, o, v, record), tx.Spare(k.ID()))
 	})
 	if err != nil {
@@ -343,9 +329,9 @@ type importKeyIn struct {
 		K     b64      `json:"k"`
 		T     b64      `json:"key_hsm"`
 	} `json:"key"`
-	Attributes    *attributesIn   `json:"attributes"`
-	Tags          tags            `json:"tags"`
-	ReleasePolicy json.RawMessage `json:"release_policy"`
+	Attributes *attributesIn    `json:"attributes"`
+	Tags       tags             `json:"tags"`
+	Release    *releasePolicyIn `json:"release_policy"`
 }
 
 func (in *importKeyIn) wipe() {
@@ -360,9 +346,6 @@ func (s *Server) importKey(c *call, r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	defer in.wipe()
-	if len(in.Key.T) > 0 {
-		return 0, nil, badParameter("Property key_hsm is not supported: import the key as a JSON web key.")
-	}
 	family := strings.TrimSuffix(in.Key.Type, "-HSM")
 	if family != "RSA" && family != "EC" && !(family == "oct" && s.cfg.ManagedHSM) {
 		return 0, nil, badParameter("Property key.kty has an invalid value '%s'.", shorten(in.Key.Type))
@@ -374,18 +357,34 @@ func (s *Server) importKey(c *call, r *http.Request) (int, any, error) {
 	if kty != family && s.cfg.SKU != "premium" {
 		return 0, nil, badParameter("Keys of type %s need a vault of the premium SKU.", kty)
 	}
+	kty = s.shownType(kty)
 	ops, err := checkOps(in.Key.Ops, kty)
-	if err := errors.Join(err, commonKeyIn(in.Attributes, in.Tags, in.ReleasePolicy)); err != nil {
+	if err := errors.Join(err, commonKeyIn(in.Attributes, in.Tags)); err != nil {
 		return 0, nil, err
 	}
-	m, err := hsm.FromJWK(hsm.KeyType(family), hsm.JWK{N: in.Key.N, E: in.Key.E, D: in.Key.D, P: in.Key.P, Q: in.Key.Q,
-		Curve: hsm.Curve(in.Key.Curve), X: in.Key.X, Y: in.Key.Y, K: in.Key.K})
+	record := keyRecord{Type: kty, Ops: ops, Attributes: in.Attributes.fresh(s.now().Unix()), Tags: in.Tags, Origin: imported}
+	if err := s.releaseRules(r.Context(), c.name, &record, in.Attributes, in.Release); err != nil {
+		return 0, nil, err
+	}
+	m, err := s.importedMaterial(r.Context(), &in, &record)
 	if err != nil {
 		return 0, nil, badMaterial(err)
 	}
 	defer m.Wipe()
-	record := keyRecord{Type: s.shownType(kty), Ops: ops, Attributes: in.Attributes.fresh(s.now().Unix()), Tags: in.Tags}
-	return s.addKey(c, r, record, func(ctx context.Context, id hsm.KeyID) (hsm.Key, error) { return s.token.Import(ctx, id, m, false) })
+	return s.addKey(c, r, record, func(ctx context.Context, id hsm.KeyID) (hsm.Key, error) {
+		return s.token.Import(ctx, id, m, record.Exportable)
+	})
+}
+
+// importedMaterial is the key in the request, or under its wrapping.
+func (s *Server) importedMaterial(ctx context.Context, in *importKeyIn, record *keyRecord) (*hsm.Material, error) {
+	family := hsm.KeyType(strings.TrimSuffix(record.Type, "-HSM"))
+	if len(in.Key.T) > 0 {
+		record.Origin = transferred
+		return s.transferredMaterial(ctx, in, record, family)
+	}
+	return hsm.FromJWK(family, hsm.JWK{N: in.Key.N, E: in.Key.E, D: in.Key.D, P: in.Key.P, Q: in.Key.Q,
+		Curve: hsm.Curve(in.Key.Curve), X: in.Key.X, Y: in.Key.Y, K: in.Key.K})
 }
 
 // badMaterial makes a wire error of a refusal of package hsm, whose text says
@@ -414,10 +413,10 @@ func (s *Server) getKey(c *call, r *http.Request) (int, any, error) {
 }
 
 type updateKeyIn struct {
-	Ops           []string        `json:"key_ops"`
-	Attributes    *attributesIn   `json:"attributes"`
-	Tags          tags            `json:"tags"`
-	ReleasePolicy json.RawMessage `json:"release_policy"`
+	Ops        []string         `json:"key_ops"`
+	Attributes *attributesIn    `json:"attributes"`
+	Tags       tags             `json:"tags"`
+	Release    *releasePolicyIn `json:"release_policy"`
 }
 
 func (s *Server) updateKey(c *call, r *http.Request) (int, any, error) {
@@ -425,21 +424,43 @@ func (s *Server) updateKey(c *call, r *http.Request) (int, any, error) {
 	if err := decode(r, &in, true); err != nil {
 		return 0, nil, err
 	}
-	if err := commonKeyIn(in.Attributes, in.Tags, in.ReleasePolicy); err != nil {
+	if err := commonKeyIn(in.Attributes, in.Tags); err != nil {
 		return 0, nil, err
 	}
+	policy, err := s.checkPolicy(in.Release)
+	if err != nil {
+		return 0, nil, err
+	}
+	if policy != nil && c.version != "" {
+		return 0, nil, badParameter("AKV.SKR.1016: Key Release Policy can only be set on versionless key.")
+	}
 	var body any
-	err := s.update(r.Context(), c.name, func(tx Tx) error {
+	err = s.update(r.Context(), c.name, func(tx Tx) error {
 		o, v, k, err := change(tx, Keys, c.name, c.version, func(k *keyRecord) error {
 			if k.Managed {
 				return managedBy("update", Keys)
+			}
+			if in.Attributes != nil && in.Attributes.Exportable != nil && *in.Attributes.Exportable != k.Exportable {
+				return exportableIsFixed()
 			}
 			if len(in.Ops) > 0 { // an empty list changes nothing: it must not widen
 				ops, err := checkOps(in.Ops, k.Type)
 				if err != nil {
 					return err
 				}
+				if useOf(ops) != useOf(k.Ops) {
+					return badParameter("Property key_ops cannot be changed to '%s': what the key is for is decided when it is made.", ops[0])
+				}
 				k.Ops = ops
+			}
+			if policy != nil {
+				if err := k.mayRelease(policy); err != nil {
+					return err
+				}
+				k.Release = policy
+			}
+			if err := s.checkUse(k); err != nil {
+				return err
 			}
 			if in.Tags != nil {
 				k.Tags = in.Tags
@@ -447,6 +468,9 @@ func (s *Server) updateKey(c *call, r *http.Request) (int, any, error) {
 			k.Attributes.apply(in.Attributes, s.now().Unix())
 			return nil
 		})
+		if err == nil && policy != nil {
+			err = spreadPolicy(tx, o.Name, policy)
+		}
 		if err != nil {
 			return err
 		}
@@ -470,7 +494,8 @@ func (s *Server) rotateKey(c *call, r *http.Request) (int, any, error) {
 		return 0, nil, managedBy("rotate", Keys)
 	}
 	spec := old.spec()
-	record := keyRecord{Type: old.Type, Ops: old.Ops, Tags: old.Tags, Attributes: (&attributesIn{}).fresh(s.now().Unix())}
+	record := keyRecord{Type: old.Type, Ops: old.Ops, Tags: old.Tags, Exportable: old.Exportable, Release: old.Release, Origin: generated,
+		Attributes: (&attributesIn{}).fresh(s.now().Unix())}
 	if record.Attributes.Expires, err = policy.expiry(s.now()); err != nil {
 		return 0, nil, err
 	}

@@ -9,23 +9,24 @@ import (
 	"verdant/internal/route"
 )
 
-// hsmRoutes adds random bytes, and the operations that this vault knows and
-// does not offer. Those find out who asks and whether the role would let them
-// before they say so.
+// hsmRoutes adds random bytes, release, attestation and the secure operations.
+// What this vault knows and does not offer finds out who asks and whether the
+// role would let them before it says so.
 func (s *Server) hsmRoutes(add adder) {
 	random := s.notSupported("getRandomBytes", "Random bytes come from a managed HSM only.")
 	if s.cfg.ManagedHSM {
 		random = s.randomBytes
 	}
 	add("RandomBytesGet", http.MethodPost, "/rng", actions+"rng/action", smallBody, quick, random)
-	withVersion(add, "KeyRelease", http.MethodPost, "/keys", "/release", actionKeys+"release/action", normalBody,
-		s.notSupported("release", "Keys of this vault are not exportable."))
-	withVersion(add, "KeyAttestationGet", http.MethodGet, "/keys", "/attestation", actionKeys+"read", route.NoBody,
-		s.notSupported("getKeyAttestation", "The HSM of this vault makes no attestation statements."))
-	withVersion(add, "KeySecureWrap", http.MethodPost, "/keys", "/securewrapkey", actionKeys+"wrap/action", normalBody,
-		s.notSupported("secureWrapKey", "Keys of this vault have no release policy."))
-	withVersion(add, "KeySecureUnwrap", http.MethodPost, "/keys", "/secureunwrapkey", actionKeys+"unwrap/action", normalBody,
-		s.notSupported("secureUnwrapKey", "Keys of this vault have no release policy."))
+	secureWrap, secureUnwrap := s.secureWrap, s.secureUnwrap
+	if !s.cfg.ManagedHSM {
+		secureWrap = s.notSupported("secureWrapKey", "Data keys that nobody sees come from a managed HSM only.")
+		secureUnwrap = s.notSupported("secureUnwrapKey", "Data keys that nobody sees come from a managed HSM only.")
+	}
+	withVersion(add, "KeyRelease", http.MethodPost, "/keys", "/release", actionKeys+"release/action", largeBody, s.release)
+	withVersion(add, "KeyAttestationGet", http.MethodGet, "/keys", "/attestation", actionKeys+"read", route.NoBody, s.getKeyAttestation)
+	withVersion(add, "KeySecureWrap", http.MethodPost, "/keys", "/securewrapkey", actionKeys+"wrap/action", normalBody, secureWrap)
+	withVersion(add, "KeySecureUnwrap", http.MethodPost, "/keys", "/secureunwrapkey", actionKeys+"unwrap/action", largeBody, secureUnwrap)
 }
 
 func (s *Server) notSupported(op, why string) operation {

@@ -42,7 +42,7 @@ func TestOperationsThatAreNotOfferedSayWhyToThoseWhoMayAsk(t *testing.T) {
 	w := newWorld(t)
 	w.grant(vaultID, rbac.KeyVaultSecretsUser, pod)
 	must(w.keys(admin).CreateKey(t.Context(), "k", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeEC)}, nil))(t)
-	for _, request := range []string{"POST /rng", "POST /keys/k/release", "GET /keys/k/attestation", "POST /keys/k/securewrapkey", "POST /keys/k/secureunwrapkey"} {
+	for _, request := range []string{"POST /rng", "GET /keys/k/attestation", "POST /keys/k/securewrapkey", "POST /keys/k/secureunwrapkey"} {
 		method, path, _ := strings.Cut(request, " ")
 		r := w.adminRaw(method, path, "")
 		if code, _ := r.code(); r.status != 400 || code != "NotSupported" {

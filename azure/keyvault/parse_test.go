@@ -116,3 +116,26 @@ func FuzzParsers(f *testing.F) {
 		_, _, _, _ = readBundle(string(data), "")
 	})
 }
+
+// FuzzTransfer feeds key transfer blobs: what is accepted is a blob of the one
+// form, and reads back the same.
+func FuzzTransfer(f *testing.F) {
+	f.Add([]byte(`{"schema_version":"1.0.0","header":{"kid":"https://v.vault.azure.net/keys/kek/0","alg":"dir","enc":"CKM_RSA_AES_KEY_WRAP"},"ciphertext":"AAAA","generator":"x"}`))
+	f.Add([]byte(`{"schema_version":"1.0.0","header":null,"ciphertext":""}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		b, err := parseTransfer(data)
+		if err != nil {
+			return
+		}
+		if b.Version != "1.0.0" || b.Header.Algorithm != "dir" || b.Header.Encryption != wrapTransfer || len(b.Ciphertext) == 0 {
+			t.Errorf("accepted %+v", b)
+		}
+		again, err := json.Marshal(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := parseTransfer(again); err != nil || c.Header != b.Header || !bytes.Equal(c.Ciphertext, b.Ciphertext) {
+			t.Errorf("%s reads back as %+v, %v", again, c, err)
+		}
+	})
+}

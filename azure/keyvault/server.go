@@ -37,6 +37,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"verdant/azure/keyvault/release"
 	"verdant/azure/rbac"
 	"verdant/azure/rest"
 	"verdant/hsm"
@@ -89,6 +90,9 @@ type Config struct {
 	// TrustedServices are the object ids of the platform's own services, which
 	// bypass "AzureServices" lets in on connections of the platform.
 	TrustedServices []string
+	// Attestation lists the attestation authorities, https origins, whose word
+	// on an environment lets a key be released to it; none lets no key out.
+	Attestation []string
 }
 
 // Authorizer decides about data actions; *rbac.Policy is one.
@@ -126,6 +130,8 @@ type Deps struct {
 	Verifier TokenVerifier
 	// Policy decides.
 	Policy Authorizer
+	// AttestationClient reaches the authorities of Config.Attestation.
+	AttestationClient *http.Client
 	// Sink receives the audit records as rows of AZKVAuditLogs; default none.
 	Sink telemetry.Sink
 	// Now is the clock; default time.Now.
@@ -155,8 +161,13 @@ type Server struct {
 	mux     *http.ServeMux
 	routes  []route.Route
 
+	attested *release.Verifier
+
 	sealing sync.Mutex
 	sealKey hsm.Key // set on first use
+
+	attesting sync.Mutex
+	attestor  *attestor // set on first use
 }
 
 // New makes the vault. It reads nothing yet.
@@ -191,6 +202,10 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		s.cache.now = deps.Now
 	}
 	s.SetNetwork(cfg.Network)
+	var err error
+	if s.attested, err = release.NewVerifier(cfg.Attestation, deps.AttestationClient, deps.Now); err != nil {
+		return nil, fmt.Errorf("vault %q: %w", cfg.Name, err)
+	}
 	s.routes = s.table()
 	if cfg.ManagedHSM {
 		s.local = &localAccess{}

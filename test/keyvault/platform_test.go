@@ -64,6 +64,9 @@ const (
 type platform struct {
 	t      *testing.T
 	signer *rsa.PrivateKey
+	// reach is how the vaults reach the attestation service. It believes the CA
+	// once serveHosts has made it.
+	reach http.Transport
 }
 
 // startPlatform serves a vault, a managed HSM, a token service and an
@@ -78,6 +81,7 @@ func startPlatform(t *testing.T, dir string) (roots string) {
 	vault := keyvault.Config{Name: "kv1", ResourceID: group + "vaults/kv1", Suffix: vaultZone + ":" + port}
 	managed := keyvault.Config{Name: "hsm1", ResourceID: group + "managedHSMs/hsm1", ManagedHSM: true, Suffix: hsmZone + ":" + port}
 	for _, cfg := range []*keyvault.Config{&vault, &managed} {
+		cfg.Attestation = []string{attestation}
 		cfg.TenantID, cfg.Authority = tenant, "https://"+loginHost+":"+port+"/"+tenant
 	}
 	verifier := func(cfg keyvault.Config) *rest.Verifier {
@@ -95,6 +99,12 @@ func startPlatform(t *testing.T, dir string) (roots string) {
 // private endpoint, and returns the file with the CA.
 func (p *platform) serveHosts(dir, port string, hosts map[string]http.Handler) (roots string) {
 	cert, roots := p.certificate(dir, slices.Sorted(maps.Keys(hosts)))
+	ca, err := os.ReadFile(roots)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.reach.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool()}
+	p.reach.TLSClientConfig.RootCAs.AppendCertsFromPEM(ca)
 	ln, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
 		p.t.Fatal(err)
@@ -217,7 +227,7 @@ func (p *platform) vault(dir string, cfg keyvault.Config, verifier *rest.Verifie
 		administrators = append(administrators, rbac.Assignment{ID: cfg.ResourceID + "/providers/Microsoft.Authorization/roleAssignments/" + who,
 			RoleDefinitionID: rbac.KeyVaultAdministrator, PrincipalID: who, Scope: cfg.ResourceID})
 	}
-	deps := keyvault.Deps{Token: token, DB: db, Audit: audit, Policy: rbac.NewPolicy(rbac.BuiltIn(), administrators), Verifier: verifier}
+	deps := keyvault.Deps{Token: token, DB: db, Audit: audit, AttestationClient: &http.Client{Transport: &p.reach}, Policy: rbac.NewPolicy(rbac.BuiltIn(), administrators), Verifier: verifier}
 	if cfg.ManagedHSM {
 		cfg.InitialAdministrators = principals
 		p.assign(cfg, deps, principals, rbac.ManagedHSMCryptoUser, rbac.ManagedHSMCryptoOfficer)

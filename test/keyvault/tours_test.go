@@ -198,7 +198,7 @@ func startCloud(t *testing.T, dir string) []string {
 	}
 	hosts := map[string]http.Handler{tourLogin: identity.Handler(), tourAttestation: p.attestation("https://" + tourAttestation)}
 	open := func(name, kind, domain string) {
-		hosts[name+domain] = p.vault(dir, keyvault.Config{Name: name, ResourceID: group + kind + "/" + name, ManagedHSM: domain == hsmDomain, TenantID: tenant, Authority: "https://" + tourLogin + "/" + tenant},
+		hosts[name+domain] = p.vault(dir, keyvault.Config{Name: name, ResourceID: group + kind + "/" + name, ManagedHSM: domain == hsmDomain, TenantID: tenant, Authority: "https://" + tourLogin + "/" + tenant, Attestation: []string{"https://" + tourAttestation}},
 			&rest.Verifier{Issuers: identity.Issuers(), Audiences: []string{"https://" + domain[1:]}, Keys: identity, Now: time.Now}, tourAppObject, tourIdentityOID)
 	}
 	// A tour walks twice, with blocking clients and with others.

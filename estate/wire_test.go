@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +33,11 @@ type wire struct {
 	t         *testing.T
 	addresses map[string]string // by host name
 	http      *http.Client
+	later     atomic.Int64 // by how much the platform's clock is ahead
 }
+
+// pass lets time pass for the platform.
+func (w *wire) pass(d time.Duration) { w.later.Add(int64(d)) }
 
 func newWire(t *testing.T, custody string) *wire {
 	t.Helper()
@@ -43,7 +48,8 @@ func newWire(t *testing.T, custody string) *wire {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p, err := openPlatform(ctx, dir, NamesFor(v), "8443", time.Now)
+	w := &wire{t: t, addresses: map[string]string{}}
+	p, err := openPlatform(ctx, dir, NamesFor(v), "8443", func() time.Time { return time.Now().Add(time.Duration(w.later.Load())) })
 	if err != nil {
 		cancel()
 		t.Fatal(err)
@@ -52,7 +58,7 @@ func newWire(t *testing.T, custody string) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{t: t, addresses: map[string]string{}, supervisor: &supervisor{platform: p, podLogs: newPodLogs(time.Now), events: &eventWriter{out: quiet}}}
+	w.supervisor = &supervisor{platform: p, podLogs: newPodLogs(time.Now), events: &eventWriter{out: quiet}}
 	w.dial = func(ctx context.Context, _ Region, address string) (net.Conn, error) { return w.reach(ctx, address) }
 	w.http = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{RootCAs: p.authority.roots()},
@@ -175,6 +181,27 @@ func (w *wire) ask(r Region, token, method, path string, body any) (vaultAnswer,
 	_ = json.Unmarshal(a.body, &refusal)
 	a.code, a.inner = refusal.Error.Code, refusal.Error.Inner.Code
 	return a, nil
+}
+
+// secret reads a secret as the administrator.
+func (w *wire) secret(r Region, name string) string {
+	w.t.Helper()
+	a, err := w.ask(r, w.token(AdminUser), http.MethodGet, "/secrets/"+name, nil)
+	var bundle struct{ Value string }
+	if err != nil || a.status != http.StatusOK || json.Unmarshal(a.body, &bundle) != nil {
+		w.t.Fatalf("secret %s: %d %s, %v", name, a.status, a.code, err)
+	}
+	return bundle.Value
+}
+
+// admin changes something in a vault as the administrator.
+func (w *wire) admin(r Region, method, path string, body any) []byte {
+	w.t.Helper()
+	a, err := w.ask(r, w.token(AdminUser), method, path, body)
+	if err != nil || a.status >= 300 {
+		w.t.Fatalf("%s %s: %d %s, %v", method, path, a.status, a.body, err)
+	}
+	return a.body
 }
 
 // pod is the platform as a workload with an identity sees it.

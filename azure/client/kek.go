@@ -223,7 +223,7 @@ func refusedBecause(err error) (refused bool, reason string) {
 	if !errors.As(AsRefusal(err), &r) {
 		return false, err.Error()
 	}
-	if r.Code == identityFailed {
+	if r.Code == IdentityFailed {
 		return false, r.Error()
 	}
 	reason = fmt.Sprintf("the vault answered %d %s", r.Status, r.Code)

@@ -101,7 +101,7 @@ func definite(err error) bool {
 	if errors.Is(err, ErrNotFound) {
 		return true
 	}
-	return errors.As(err, &r) && r.Code != identityFailed && (r.Status == http.StatusForbidden || r.Status == http.StatusNotFound || r.Status == http.StatusUnauthorized)
+	return errors.As(err, &r) && r.Code != IdentityFailed && (r.Status == http.StatusForbidden || r.Status == http.StatusNotFound || r.Status == http.StatusUnauthorized)
 }
 
 func (v *Vault) askPublicPart(ctx context.Context, name string) (*publicPart, error) {

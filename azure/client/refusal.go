@@ -76,16 +76,23 @@ func AsRefusal(err error) error {
 	return out
 }
 
-// identityFailed is the Code of a Refusal by the identity endpoint.
-const identityFailed = "AuthenticationFailed"
+// IdentityFailed is the Code of a Refusal by the identity endpoint, whose own
+// code is then in Inner.
+const IdentityFailed = "AuthenticationFailed"
 
 // identityError shortens azidentity's error, which prints the response of the
-// identity endpoint.
+// identity endpoint, to the endpoint's own code.
 func identityError(err error) error {
 	var failed *azidentity.AuthenticationFailedError
 	if errors.As(err, &failed) && failed.RawResponse != nil {
-		return &Refusal{Status: failed.RawResponse.StatusCode, Code: identityFailed,
-			Message: "the managed identity endpoint gave no token", cause: err}
+		r := &Refusal{Status: failed.RawResponse.StatusCode, Code: IdentityFailed, Message: "the identity endpoint gave no token", cause: err}
+		var body struct {
+			Codes []int `json:"error_codes"`
+		}
+		if raw, err := runtime.Payload(failed.RawResponse); err == nil && json.Unmarshal(raw, &body) == nil && len(body.Codes) > 0 {
+			r.Inner = fmt.Sprintf("AADSTS%d", body.Codes[0])
+		}
+		return r
 	}
 	return err
 }

@@ -214,7 +214,7 @@ func codeOf(err error) codes.Code {
 		return codes.Unknown
 	}
 	switch s := refusal.Status; {
-	case s == http.StatusUnauthorized:
+	case s == http.StatusUnauthorized, refusal.Code == client.IdentityFailed:
 		return codes.Unauthenticated
 	case s == http.StatusForbidden:
 		return codes.PermissionDenied

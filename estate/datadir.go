@@ -36,6 +36,7 @@ var (
 //	              keys derived from it or wrapped by keys in the vaults
 //	ca.pem        the estate's TLS root certificate, for clients
 //	control.sock  the running supervisor's control socket
+//	csi-*.sock    a region's secrets store provider, in mounted custody
 //	state/…       one directory a service
 type DataDir struct {
 	Path string

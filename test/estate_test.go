@@ -73,6 +73,8 @@ type estateUnderTest struct {
 	binary  string
 	dataDir string
 	network string
+	// varFile is its terraform.tfvars; empty for none.
+	varFile string
 	// upOutput is what the last `verdant up` printed.
 	upOutput string
 }
@@ -93,7 +95,11 @@ func startEstate(t *testing.T, network string) *estateUnderTest {
 
 func (e *estateUnderTest) up() {
 	e.t.Helper()
-	out, err := e.try("up", "--detach", "--network", e.network, "--ingress-addr", "127.0.0.1:0", "--jumpbox-addr", "127.0.0.1:0")
+	args := []string{"up", "--detach", "--network", e.network, "--ingress-addr", "127.0.0.1:0", "--jumpbox-addr", "127.0.0.1:0"}
+	if e.varFile != "" {
+		args = append(args, "--var-file", e.varFile)
+	}
+	out, err := e.try(args...)
 	if err != nil {
 		e.t.Fatalf("up: %v\n%s", err, out)
 	}

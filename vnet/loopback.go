@@ -58,6 +58,7 @@ func loopbackLimits() []string {
 		"isolation is not enforced: pods are ordinary processes of this host and can use its network and files; only what they send through their proxy follows the rules of their network",
 		"ports on which pods listen can be reached by every process of this host",
 		"whoever can read a pod's environment can act as that pod",
+		"files that are mounted into a pod's memory are files of this host, of this user's alone, until the pod ends",
 		"what a command leaves running in a session of its own outlives the command, and the estate",
 	}
 }

@@ -45,7 +45,7 @@ func crashRounds(t *testing.T) (rounds, writes int) {
 		}
 		return n
 	}
-	return read("VERDANT_CRASH_ROUNDS", 3), read("VERDANT_CRASH_WRITES", 200)
+	return read("VERDANT_CRASH_ROUNDS", 2), read("VERDANT_CRASH_WRITES", 200)
 }
 
 // crashed opens the vault that a crash left in dir, on MySQL if there is a
@@ -140,7 +140,7 @@ func killRounds(t *testing.T, server *mariadbtest.Server) {
 	for round := range rounds {
 		fresh := map[string]outcome{}
 		requests := killedChild(t, dir, socket, fmt.Sprint("r", round), 1+rand.IntN(2*writes), fresh, count)
-		if server != nil && round%3 == 2 {
+		if server != nil && round%3 == 0 {
 			server.Crash()
 		}
 		total += len(requests)

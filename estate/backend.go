@@ -28,14 +28,15 @@ func (s *supervisor) podEnv(r Region, p Pod) []string {
 	if err != nil {
 		return nil // the network exists since the start
 	}
-	ca := filepath.Join(s.dir.Path, "ca.pem")
+	ca := filepath.Join(s.dir.Path, rootPEM)
 	env := map[string]string{
 		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp",
 		"VERDANT_POD": p.Name, "VERDANT_REGION": string(r), "INGRESS_SOURCE": source.String(),
 		"AZURE_TENANT_ID": n.v.TenantID, "AZURE_CLIENT_ID": n.Identity(r, p.Identity).ClientID,
 		"AZURE_AUTHORITY_HOST": "https://" + n.LoginHost() + "/", "KEYVAULT_URL": "https://" + n.VaultHost(r),
-		// The roots, under the names that OpenSSL, curl, Python and Node read.
+		// The roots, under the names that OpenSSL, curl, Python, Node and Java read.
 		"SSL_CERT_FILE": ca, "CURL_CA_BUNDLE": ca, "REQUESTS_CA_BUNDLE": ca, "NODE_EXTRA_CA_CERTS": ca,
+		"JAVA_TOOL_OPTIONS": `-Djavax.net.ssl.trustStore="` + filepath.Join(s.dir.Path, rootPKCS12) + `"`,
 		"VERDANT_STATE_DIR": filepath.Join(s.dir.Path, "state", "volumes", string(r), p.Name),
 		"COUNTRY":           strings.ToUpper(strings.TrimPrefix(string(r), "eudcc-")),
 		// Pods are small: collect garbage before growing.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -78,7 +79,7 @@ func (c *cluster) create() error {
 		if err != nil {
 			return err
 		}
-		mounts := []vnet.Mount{{Path: dir, Writable: true}, {Path: c.caFile()}, {Path: exe}}
+		mounts := []vnet.Mount{{Path: dir, Writable: true}, {Path: filepath.Join(c.dir.Path, rootPEM)}, {Path: filepath.Join(c.dir.Path, rootPKCS12)}, {Path: exe}}
 		if onboarding := c.onboardingDir(spec); onboarding != "" {
 			mounts = append(mounts, vnet.Mount{Path: onboarding})
 		}
@@ -97,8 +98,6 @@ func (c *cluster) create() error {
 	}
 	return nil
 }
-
-func (c *cluster) caFile() string { return c.dir.Path + "/ca.pem" }
 
 func (c *cluster) onboardingDir(p Pod) string {
 	if p.Service != "dgc-gateway" {

@@ -35,6 +35,7 @@ var (
 //	root.key      32 random bytes, mode 0600: everything else is sealed under
 //	              keys derived from it or wrapped by keys in the vaults
 //	ca.pem        the estate's TLS root certificate, for clients
+//	ca.p12        the same as a trust store for Java
 //	control.sock  the running supervisor's control socket
 //	csi-*.sock    a region's secrets store provider, in mounted custody
 //	state/…       one directory a service

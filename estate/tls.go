@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"software.sslmate.com/src/go-pkcs12"
+
 	"verdant/internal/durable"
 )
 
@@ -39,40 +41,59 @@ type authority struct {
 	issued map[string]*tls.Certificate
 }
 
+// The files with the root certificate in a data directory: one for most
+// programs, one for Java.
+const (
+	rootPEM    = "ca.pem"
+	rootPKCS12 = "ca.p12"
+)
+
 // newAuthority loads the root certificate from dir, or makes it for key.
 func newAuthority(dir string, key, leaf crypto.Signer, now func() time.Time) (*authority, error) {
 	a := &authority{key: key, leaf: leaf, now: now, issued: map[string]*tls.Certificate{}}
-	file := filepath.Join(dir, "ca.pem")
+	if err := a.open(filepath.Join(dir, rootPEM)); err != nil {
+		return nil, err
+	}
+	// Nothing in it is secret, and Java reads it without a password.
+	store, err := pkcs12.Passwordless.EncodeTrustStore([]*x509.Certificate{a.root}, "")
+	if err != nil {
+		return nil, fmt.Errorf("trust store with the estate's root: %w", err)
+	}
+	return a, durable.WriteFile(filepath.Join(dir, rootPKCS12), store)
+}
+
+// open loads the root certificate from file, or makes it.
+func (a *authority) open(file string) error {
 	if raw, err := os.ReadFile(file); err == nil {
 		block, _ := pem.Decode(raw)
 		if block == nil {
-			return nil, fmt.Errorf("%s holds no certificate; delete it to have it made again", file)
+			return fmt.Errorf("%s holds no certificate; delete it to have it made again", file)
 		}
 		if a.root, err = x509.ParseCertificate(block.Bytes); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return fmt.Errorf("%s: %w", file, err)
 		}
-		if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(a.root.PublicKey) {
-			return nil, fmt.Errorf("%s is not for this estate's key; delete it to have it made again", file)
+		if public, ok := a.key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(a.root.PublicKey) {
+			return fmt.Errorf("%s is not for this estate's key; delete it to have it made again", file)
 		}
-		return a, nil
+		return nil
 	}
 	serial, err := newSerial()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "Verdant estate root", Organization: []string{"Verdant"}},
-		NotBefore: now().Add(-time.Hour), NotAfter: now().Add(rootLifetime),
+		NotBefore: a.now().Add(-time.Hour), NotAfter: a.now().Add(rootLifetime),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
 	if err != nil {
-		return nil, fmt.Errorf("certify the estate's root: %w", err)
+		return fmt.Errorf("certify the estate's root: %w", err)
 	}
 	if a.root, err = x509.ParseCertificate(der); err != nil {
-		return nil, err
+		return err
 	}
-	return a, durable.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	return durable.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 // config serves the given host names, and no other.
@@ -145,13 +166,13 @@ func newSerial() (*big.Int, error) {
 // TrustedRoots reads the estate's root from its data directory, for clients
 // on the host.
 func TrustedRoots(dataDir string) (*x509.CertPool, error) {
-	raw, err := os.ReadFile(filepath.Join(dataDir, "ca.pem"))
+	raw, err := os.ReadFile(filepath.Join(dataDir, rootPEM))
 	if err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(raw) {
-		return nil, errors.New("ca.pem holds no certificate")
+		return nil, errors.New(rootPEM + " holds no certificate")
 	}
 	return pool, nil
 }

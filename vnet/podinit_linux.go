@@ -189,11 +189,15 @@ func (o initOrder) furnishOpen() error {
 	return mountProc("/proc")
 }
 
-// systemDirs are the host's directories that every pod sees, read-only.
+// systemDirs are the host's directories that every pod sees, read-only, besides
+// javaDirs.
 var systemDirs = [...]string{
 	"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store",
 	"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/alternatives", "/etc/localtime", "/etc/ld.so.cache",
 }
+
+// javaDirs matches where Debian keeps part of /usr/lib/jvm.
+const javaDirs = "/etc/java-*-openjdk"
 
 // furnishSealed gives the pod a root of its own: the system's programs and
 // libraries read-only, this binary, the pod's mounts, and nothing else of the
@@ -202,7 +206,11 @@ func (o initOrder) furnishSealed() error {
 	if err := unix.Mount("tmpfs", base, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
 		return fmt.Errorf("mount a root for the pod: %w", err)
 	}
-	for _, dir := range systemDirs {
+	java, err := filepath.Glob(javaDirs)
+	if err != nil {
+		return err
+	}
+	for _, dir := range append(java, systemDirs[:]...) {
 		if err := showSystem(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

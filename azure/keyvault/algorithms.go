@@ -117,14 +117,14 @@ var errECDSA = errors.New("malformed ECDSA signature")
 func rawECDSA(der []byte, size int) ([]byte, error) {
 	var seq cryptobyte.String
 	in := cryptobyte.String(der)
-	r, s := new(big.Int), new(big.Int)
-	if !in.ReadASN1(&seq, asn1.SEQUENCE) || !in.Empty() || !seq.ReadASN1Integer(r) || !seq.ReadASN1Integer(s) || !seq.Empty() ||
-		r.Sign() < 0 || s.Sign() < 0 || r.BitLen() > 8*size || s.BitLen() > 8*size {
+	var r, s []byte // without leading zeros; negative numbers are refused
+	if !in.ReadASN1(&seq, asn1.SEQUENCE) || !in.Empty() || !seq.ReadASN1Integer(&r) || !seq.ReadASN1Integer(&s) || !seq.Empty() ||
+		len(r) > size || len(s) > size {
 		return nil, errECDSA
 	}
 	out := make([]byte, 2*size)
-	r.FillBytes(out[:size])
-	s.FillBytes(out[size:])
+	copy(out[size-len(r):], r)
+	copy(out[2*size-len(s):], s)
 	return out, nil
 }
 

@@ -85,12 +85,13 @@ func (s *Server) show(a attributes) attributesOut {
 
 // recoveryLevel follows the documentation of DeletionRecoveryLevel.
 func (s *Server) recoveryLevel() string {
-	level := "Recoverable"
-	if s.cfg.RetentionDays < 90 {
-		level = "CustomizedRecoverable"
+	switch customized := s.cfg.RetentionDays < 90; {
+	case customized && s.cfg.PurgeProtection:
+		return "CustomizedRecoverable"
+	case customized:
+		return "CustomizedRecoverable+Purgeable"
+	case s.cfg.PurgeProtection:
+		return "Recoverable"
 	}
-	if !s.cfg.PurgeProtection {
-		level += "+Purgeable"
-	}
-	return level
+	return "Recoverable+Purgeable"
 }

@@ -61,6 +61,9 @@ func decode(r *http.Request, v any, optional bool) error {
 }
 
 func decodeBytes(body []byte, v any) error {
+	if in, ok := v.(*keyOperationIn); ok && in.readPlain(body) {
+		return nil
+	}
 	err := json.Unmarshal(body, v)
 	var wrongType *json.UnmarshalTypeError
 	switch {

@@ -115,7 +115,7 @@ func (s *Server) setSecret(c *call, r *http.Request) (int, any, error) {
 	c.objectID = s.url("secrets", name, v.ID)
 	bundle := s.secretBundle(c.objectID, &record)
 	bundle.Value = in.Value
-	return http.StatusOK, bundle, nil
+	return http.StatusOK, secretAnswer(bundle), nil
 }
 
 func (s *Server) getSecret(c *call, r *http.Request) (int, any, error) {
@@ -133,7 +133,7 @@ func (s *Server) getSecret(c *call, r *http.Request) (int, any, error) {
 	}
 	bundle := s.secretBundle(c.objectID, k)
 	bundle.Value = &value
-	return http.StatusOK, bundle, nil
+	return http.StatusOK, secretAnswer(bundle), nil
 }
 
 type updateSecretIn struct {

@@ -261,7 +261,16 @@ func (s *Server) Host() string { return s.host }
 
 // url returns the address of something in the vault.
 func (s *Server) url(elements ...string) string {
-	return "https://" + s.host + "/" + strings.Join(elements, "/")
+	const scheme = "https://"
+	var b strings.Builder
+	b.Grow(len(scheme) + len(s.host) + 100) // enough for most objects: one piece of memory
+	b.WriteString(scheme)
+	b.WriteString(s.host)
+	for _, e := range elements {
+		b.WriteByte('/')
+		b.WriteString(e)
+	}
+	return b.String()
 }
 
 func validName(name string) bool {

@@ -46,6 +46,9 @@ type call struct {
 	key         *keyProperties
 	failure     *rest.Error // what went wrong, for the audit record
 	cause       error       // and why, if the wire error does not say so
+	// only asks, inside the transaction, whether what the vault does by itself is
+	// still to be done; nil for what somebody asked for.
+	only func(Tx) error
 
 	address string     // what source found
 	event   auditEvent // the audit record

@@ -178,6 +178,9 @@ func (s *Server) prepare(policy *certPolicy, key hsm.Key, self bool, in createCe
 // one.
 func (s *Server) startCertificate(ctx context.Context, c *call, policy *certPolicy, p *pending, new *certified, fresh hsm.KeyID) error {
 	return s.update(ctx, c.name, func(tx Tx) error {
+		if err := c.stillSo(tx); err != nil {
+			return err
+		}
 		if fresh != "" {
 			if err := tx.Spare(fresh); err != nil {
 				return err

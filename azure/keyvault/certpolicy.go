@@ -437,6 +437,8 @@ func unquoteDN(value string) (string, error) {
 type certMeta struct {
 	Policy  certPolicy `json:"policy"`
 	Pending *pending   `json:"pending,omitempty"`
+	// Noted is the notice that was given last.
+	Noted string `json:"noted,omitempty"`
 }
 
 func readMeta(o Object) (m certMeta, err error) {

@@ -250,6 +250,9 @@ func (s *Server) addKey(c *call, r *http.Request, record keyRecord, make func(co
 	v := Version{ID: newVersion(), Created: record.Attributes.Created}
 	name := c.name
 	err = s.update(ctx, c.name, func(tx Tx) error {
+		if err := c.stillSo(tx); err != nil {
+			return err
+		}
 		if managed, err := isManaged(tx, Keys, c.name); err != nil || managed {
 			return errors.Join(err, onlyIf(managed, managedBy("create", Keys)))
 		}

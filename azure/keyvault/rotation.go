@@ -18,6 +18,8 @@ type rotationPolicy struct {
 	ID         string             `json:"id,omitempty"`
 	Actions    []rotationAction   `json:"lifetimeActions"`
 	Attributes rotationAttributes `json:"attributes"`
+	// Noted is the notice that was given last; it stays in the store.
+	Noted string `json:"noted,omitempty"`
 }
 
 type rotationAction struct {
@@ -61,7 +63,7 @@ func (s *Server) getRotationPolicy(c *call, r *http.Request) (int, any, error) {
 	}
 	c.objectID = s.url("keys", o.Name)
 	p, err := readRotationPolicy(o)
-	p.ID = s.url("keys", o.Name, "rotationpolicy")
+	p.ID, p.Noted = s.url("keys", o.Name, "rotationpolicy"), ""
 	return http.StatusOK, p, err
 }
 
@@ -101,10 +103,11 @@ func (s *Server) setRotationPolicy(c *call, r *http.Request) (int, any, error) {
 		if old.Attributes.Created != 0 {
 			in.Attributes.Created = old.Attributes.Created
 		}
-		in.ID = ""
+		in.ID, in.Noted = "", old.Noted
 		if o.Meta, err = json.Marshal(in); err != nil {
 			return err
 		}
+		in.Noted = ""
 		in.ID, c.objectID = s.url("keys", o.Name, "rotationpolicy"), s.url("keys", o.Name)
 		return tx.Put(o)
 	})

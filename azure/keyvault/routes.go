@@ -112,12 +112,13 @@ func (s *Server) secretRoutes(add adder) {
 // drain is how long the background work may take to stop.
 const drain = 5 * time.Second
 
-// Run forwards the audit records to the sink and purges what is due, until
-// ctx ends.
+// Run forwards the audit records to the sink, purges, rotates and renews what is
+// due, until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	tasks := []lifecycle.Task{
 		{Name: "audit forwarder of vault " + s.cfg.Name, Run: s.forward},
 		{Name: "sweeper of vault " + s.cfg.Name, Run: s.sweep},
+		{Name: "renewer of vault " + s.cfg.Name, Run: s.renew},
 	}
 	if s.shared != nil {
 		tasks = append(tasks, lifecycle.Task{Name: "follower of vault " + s.cfg.Name, Run: s.follow})

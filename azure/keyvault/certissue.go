@@ -229,7 +229,7 @@ func (s *Server) publish(ctx context.Context, tx Tx, o Object, c certified) (*ce
 	if key.Ops, err = checkOps(nil, key.Type); err != nil {
 		return nil, err
 	}
-	secret := secretRecord{ContentType: ptr(c.policy.Secret.ContentType), Attributes: attrs, Tags: c.tags, Managed: true, KID: s.url("keys", o.Name, v.ID)}
+	secret := secretRecord{ContentType: ptr(c.policy.Secret.ContentType), Attributes: attrs, Tags: c.tags, Managed: true, KID: s.url("keys", o.Name, v.ID), Previous: o.Current}
 	return record, errors.Join(add(tx, o, v, record),
 		add(tx, Object{Kind: Keys, Name: o.Name}, v, key),
 		add(tx, Object{Kind: Secrets, Name: o.Name}, Version{ID: v.ID, Created: v.Created, Value: sealed}, secret))
@@ -258,6 +258,24 @@ func (s *Server) bundle(ctx context.Context, c certified) (string, error) {
 	}
 	defer clear(pfx)
 	return base64.StdEncoding.EncodeToString(pfx), err
+}
+
+// pemOfPFX turns one form of bundle into the other.
+func pemOfPFX(value string) (string, error) {
+	pfx, err := base64.StdEncoding.DecodeString(value)
+	if err != nil {
+		return "", err
+	}
+	defer clear(pfx)
+	m, chain, err := hsm.FromPFX(pfx, "")
+	if err != nil { // without a private key it is a trust store
+		if chain, err = pkcs12.DecodeTrustStore(pfx, ""); err != nil {
+			return "", err
+		}
+		return pemBundle(nil, chain)
+	}
+	defer m.Wipe()
+	return pemBundle(m, chain)
 }
 
 func pemBundle(m *hsm.Material, chain []*x509.Certificate) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // maxSecret is the largest secret value in bytes.
@@ -133,7 +134,43 @@ func (s *Server) getSecret(c *call, r *http.Request) (int, any, error) {
 	}
 	bundle := s.secretBundle(c.objectID, k)
 	bundle.Value = &value
-	return http.StatusOK, secretAnswer(bundle), nil
+	if strings.Contains(r.URL.RawQuery, outContentType) && knowsOutContentType(c.api) {
+		err = bundle.convert(r.URL.Query().Get(outContentType))
+	}
+	return http.StatusOK, secretAnswer(bundle), err
+}
+
+// outContentType is the parameter that asks for the value in another form, in
+// the api-versions that know it.
+const outContentType = "outContentType"
+
+func knowsOutContentType(api string) bool { return strings.HasPrefix(api, "20") }
+
+// convert turns a certificate in PKCS #12 without a password into PEM, which is
+// the one conversion that the service has.
+func (b *secretBundle) convert(want string) error {
+	have := ""
+	if b.ContentType != nil {
+		have = *b.ContentType
+	}
+	switch {
+	case want == "":
+		return nil
+	case want != contentPEM && want != contentPFX:
+		return badParameter("The outContentType parameter has an invalid value '%s'.", shorten(want))
+	case have != contentPEM && have != contentPFX:
+		return badParameter("The outContentType parameter is for the secrets of certificates: the content type of this one is '%s'.", shorten(have))
+	case want == have:
+		return nil
+	case want == contentPFX:
+		return badParameter("The outContentType parameter has an unsupported value '%s': PEM is not converted to PFX.", want)
+	}
+	text, err := pemOfPFX(*b.Value)
+	if err != nil {
+		return badParameter("The value of this secret cannot be converted: it is not PKCS #12 without a password.")
+	}
+	b.Value, b.ContentType = &text, &want
+	return nil
 }
 
 type updateSecretIn struct {

@@ -17,7 +17,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -51,6 +53,7 @@ type MeasuredVault struct {
 	stop     context.CancelFunc
 	done     chan error
 	closers  []func() error
+	floor    []byte // as a supervisor has it
 }
 
 // kept is an answer that the server of constants gives.
@@ -65,16 +68,19 @@ const (
 	constantHost   = "constant.vault.azure.net"
 )
 
-// OpenMeasuredVault starts one whose state is in dir, which is empty or that
-// of one before it. Close ends it. Its keys are in the PKCS #11 token of the URI, behind a signer
-// process, or in software where the URI is empty.
+// OpenMeasuredVault starts one whose state is in dir, which is empty, that of
+// one before it, or made. Close ends it. Its keys are in the PKCS #11 token of
+// the URI, behind a signer process, or in software where the URI is empty.
 func OpenMeasuredVault(ctx context.Context, dir, hsmURI string) (m *MeasuredVault, err error) {
-	m = &MeasuredVault{host: measuredName + ".vault.azure.net", constant: map[string]*kept{}, stop: func() {}}
+	m = &MeasuredVault{host: measuredName + ".vault.azure.net", constant: map[string]*kept{}, stop: func() {}, floor: heapFloor()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.Close())
 		}
 	}()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return m, err
+	}
 	root, err := measuredRoots(dir)
 	if err != nil {
 		return m, err
@@ -256,6 +262,7 @@ func (m *MeasuredVault) Close() error {
 	for i := len(m.closers) - 1; i >= 0; i-- {
 		errs = append(errs, m.closers[i]())
 	}
+	runtime.KeepAlive(m.floor)
 	return errors.Join(errs...)
 }
 

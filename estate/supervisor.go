@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -81,6 +82,7 @@ func Supervise(ctx context.Context, dataDir, driver string) error {
 }
 
 func supervise(ctx context.Context, dataDir, driver string, events *eventWriter) error {
+	defer runtime.KeepAlive(heapFloor())
 	dir, err := Adopt(dataDir, os.NewFile(lockFD, "lock"))
 	if err != nil {
 		return err

@@ -120,7 +120,7 @@ func benchHardware(ctx context.Context, dir, uri string, d time.Duration) (figur
 // onAllCores is the rate of work on every processor.
 func onAllCores(work func() error) func(context.Context, time.Duration) (float64, error) {
 	return func(ctx context.Context, d time.Duration) (float64, error) {
-		return sustained(ctx, d, runtime.GOMAXPROCS(0), func(context.Context) error { return work() })
+		return sustained(ctx, d, runtime.NumCPU(), func(context.Context) error { return work() })
 	}
 }
 

@@ -38,6 +38,7 @@ type device struct {
 	// is undefined behaviour.
 	lock   sync.RWMutex
 	open   bool
+	closed bool   // for good
 	epoch  uint64 // counts the openings, also those that failed
 	broken error  // of the last opening
 	slot   uint
@@ -62,7 +63,6 @@ func openDevice(cfg Config, pin []byte) (*device, error) {
 	defer d.lock.Unlock()
 	if err := d.connect(); err != nil {
 		d.disconnect()
-		lib.Destroy()
 		return nil, err
 	}
 	d.room = make(chan struct{}, d.sessions())
@@ -147,14 +147,19 @@ func (d *device) disconnect() {
 	_ = d.lib.Finalize() // what it says does not matter: it is opened anew or never again
 }
 
+// close finalizes the library and leaves it loaded: a thread that has called it
+// may run code of it, or of what it loaded, when the thread ends, and callers
+// that come too late look at lib before they see that open is false.
 func (d *device) close() {
 	d.lock.Lock()
 	defer d.lock.Unlock()
+	if d.closed {
+		return
+	}
+	d.closed = true
 	d.epoch++
 	d.broken = fmt.Errorf("%w: it was closed", hsm.ErrRefused)
 	d.disconnect()
-	d.lib.Destroy()
-	d.lib = nil
 }
 
 // errClosed makes a call open the token anew.

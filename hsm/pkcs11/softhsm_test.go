@@ -258,6 +258,44 @@ func (d *device) openings() uint64 {
 	return d.epoch
 }
 
+// Calls that are being made when the token is closed end well, later ones are
+// refused, and nobody calls a library that is gone.
+func TestClosingUnderLoadRefusesWhatComesLater(t *testing.T) {
+	s := hsmtest.NewSoftHSM(t)
+	digest := sha256.Sum256([]byte("m"))
+	for range 3 {
+		token := openToken(t, s)
+		k, err := token.Generate(t.Context(), hsm.NewKeyID(), hsm.KeySpec{Type: hsm.EC, Curve: hsm.P256})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		var signed atomic.Int64
+		for range 8 {
+			wg.Go(func() {
+				for {
+					if _, err := k.Sign(nil, digest[:], crypto.SHA256); err != nil {
+						if !errors.Is(err, hsm.ErrRefused) {
+							t.Errorf("got %v, want ErrRefused", err)
+						}
+						return
+					}
+					signed.Add(1)
+				}
+			})
+		}
+		for signed.Load() < 20 {
+			time.Sleep(100 * time.Microsecond)
+		}
+		for range 2 {
+			if err := token.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		wg.Wait()
+	}
+}
+
 func TestAWrongPINIsRefusedAndNotTriedAgain(t *testing.T) {
 	s := hsmtest.NewSoftHSM(t)
 	if _, err := Open(t.Context(), Config{Module: s.Module, Token: s.Label}, []byte("wrong-pin")); !errors.Is(err, hsm.ErrRefused) {

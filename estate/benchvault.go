@@ -19,7 +19,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -53,7 +52,6 @@ type MeasuredVault struct {
 	stop     context.CancelFunc
 	done     chan error
 	closers  []func() error
-	floor    []byte // as a supervisor has it
 }
 
 // kept is an answer that the server of constants gives.
@@ -72,7 +70,7 @@ const (
 // one before it, or made. Close ends it. Its keys are in the PKCS #11 token of
 // the URI, behind a signer process, or in software where the URI is empty.
 func OpenMeasuredVault(ctx context.Context, dir, hsmURI string) (m *MeasuredVault, err error) {
-	m = &MeasuredVault{host: measuredName + ".vault.azure.net", constant: map[string]*kept{}, stop: func() {}, floor: heapFloor()}
+	m = &MeasuredVault{host: measuredName + ".vault.azure.net", constant: map[string]*kept{}, stop: func() {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.Close())
@@ -262,7 +260,6 @@ func (m *MeasuredVault) Close() error {
 	for i := len(m.closers) - 1; i >= 0; i-- {
 		errs = append(errs, m.closers[i]())
 	}
-	runtime.KeepAlive(m.floor)
 	return errors.Join(errs...)
 }
 

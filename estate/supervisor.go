@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -82,7 +81,7 @@ func Supervise(ctx context.Context, dataDir, driver string) error {
 }
 
 func supervise(ctx context.Context, dataDir, driver string, events *eventWriter) error {
-	defer runtime.KeepAlive(heapFloor())
+	defer TuneProcess()()
 	dir, err := Adopt(dataDir, os.NewFile(lockFD, "lock"))
 	if err != nil {
 		return err

@@ -40,6 +40,7 @@ const vaultWorkers = 128
 // benchKeyVault measures one vault, server and client in this one process, and
 // a second one that has its keys in hardware.
 func benchKeyVault(ctx context.Context, flags benchFlags) (figures []figure, err error) {
+	defer estate.TuneProcess()()
 	dir, err := os.MkdirTemp("", "verdant-bench-")
 	if err != nil {
 		return nil, err

@@ -111,8 +111,9 @@ func newBenchCommand() *cobra.Command {
          PKCS #11 token through the signer process; there raw is the bare module
   vault-scale
          one vault as it grows from 1,000 secrets and 100 keys to a million and 100,000: start,
-         memory, and the median time of lists, gets and signatures at random places, one request
-         at a time; beside them the same of the smallest vault. Takes minutes and 2 GB of disk
+         memory, and the time of lists, gets and signatures at random places, one request at a
+         time (the least median of five turns); beside them the same of the smallest vault.
+         Takes minutes and 2 GB of disk
   hcert  the certificate libraries beside the bare ES256: decode and verify, encode and sign, a
          country's business rules; and revocation lists of --entries (80 million take a minute
          and 5 GB of the temporary directory)`,

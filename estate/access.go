@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"verdant/azure/rbac"
+	"verdant/azure/rest"
 	"verdant/estate/control"
 	"verdant/internal/route"
 )
@@ -29,6 +30,7 @@ func (s *supervisor) Access(_ context.Context, q control.AccessQuestion) (contro
 		return control.Access{}, err
 	}
 	out := control.Access{Action: action, Scope: scope, Allows: []control.Grant{}}
+	var who rbac.Principal
 	var asked []string // the principal and its groups
 	if q.Principal != "" {
 		p, groups, err := s.names.principal(q.Principal, region)
@@ -36,6 +38,13 @@ func (s *supervisor) Access(_ context.Context, q control.AccessQuestion) (contro
 			return control.Access{}, err
 		}
 		out.Principal, asked = &p, append([]string{p.ID}, groups...)
+		who = rbac.Principal{ObjectID: p.ID, Groups: groups}
+	}
+	if isDataAction(action) && rest.SameID(s.names.VaultID(region), vaultOf(scope)) {
+		out.From = s.waysIn(region)
+	}
+	for _, d := range s.policy.Denied(who, action, isDataAction(action), scope) {
+		out.Denials = append(out.Denials, s.denial(d))
 	}
 	for _, alternative := range sufficient(action) {
 		for _, f := range s.policy.Explain(alternative, isDataAction(alternative), scope, asked...) {
@@ -43,19 +52,108 @@ func (s *supervisor) Access(_ context.Context, q control.AccessQuestion) (contro
 			if alternative != action {
 				g.Action = alternative
 			}
+			if f.Why == "" {
+				s.withhold(&g, who, action, alternative, scope)
+			}
+			f.Why = g.Why
 			switch {
 			case f.Why == "":
 				out.Allows = append(out.Allows, g)
-			case asked != nil && alternative == action:
+			case asked != nil && alternative == action || strings.HasPrefix(f.Why, deniedBy):
 				out.Others = append(out.Others, g)
 			}
 		}
 	}
-	out.Allowed = len(out.Allows) > 0
+	out.Allowed = len(out.Allows) > 0 // what is denied is not among them
 	out.Others = slices.DeleteFunc(out.Others, func(g control.Grant) bool {
 		return slices.ContainsFunc(out.Allows, func(a control.Grant) bool { return a.AssignmentID == g.AssignmentID })
 	})
 	return out, nil
+}
+
+const deniedBy = "denied by "
+
+// withhold takes from a grant what deny assignments forbid: all of it if they
+// are about the grant's principal or, where somebody in particular is asked
+// about, about that; else from those members of a group that they are about. A
+// deny assignment on the action asked about also closes the way through
+// another that would suffice.
+func (s *supervisor) withhold(g *control.Grant, who rbac.Principal, action, alternative, scope string) {
+	first := func(who rbac.Principal) (rbac.DenyAssignment, bool) {
+		for _, a := range []string{action, alternative} {
+			if found := s.policy.Denied(who, a, isDataAction(a), scope); len(found) > 0 {
+				return found[0], true
+			}
+		}
+		return rbac.DenyAssignment{}, false
+	}
+	if who.ObjectID == "" {
+		who = rbac.Principal{ObjectID: g.Principal.ID, Groups: s.names.membership(g.Principal.ID)}
+	}
+	if d, denied := first(who); denied && g.Principal.Type != "Group" || denied && who.ObjectID != g.Principal.ID {
+		g.Why = deniedBy + d.Name
+		return
+	}
+	denied := 0
+	for i, m := range g.Members {
+		if d, ok := first(rbac.Principal{ObjectID: m.ID, Groups: s.names.membership(m.ID)}); ok {
+			g.Members[i].DeniedBy = d.Name
+			denied++
+		}
+	}
+	if denied > 0 && denied == len(g.Members) {
+		g.Why = deniedBy + g.Members[0].DeniedBy
+	}
+}
+
+// membership are the groups of a user or managed identity.
+func (n Names) membership(objectID string) []string {
+	for _, u := range n.Users() {
+		if u.ObjectID == objectID {
+			return u.Groups
+		}
+	}
+	for _, id := range n.Identities() {
+		if id.PrincipalID == objectID {
+			return n.groupsOf(id)
+		}
+	}
+	return nil
+}
+
+func (s *supervisor) denial(d rbac.DenyAssignment) control.Denial {
+	named := func(ids []string) []control.Principal {
+		var out []control.Principal
+		for _, id := range ids {
+			p, _, err := s.names.principal(id, IE)
+			switch {
+			case id == rbac.Everyone:
+				p = control.Principal{ID: id, Name: "everyone"}
+			case err != nil:
+				p = control.Principal{ID: id}
+			}
+			out = append(out, p)
+		}
+		return out
+	}
+	return control.Denial{ID: d.ID, Name: d.Name, Scope: d.Scope, Condition: d.Condition, Principals: named(d.Principals), Excluded: named(d.ExcludePrincipals)}
+}
+
+// waysIn says from where requests reach a region's vault.
+func (s *supervisor) waysIn(r Region) []string {
+	var ways []string
+	for _, link := range s.names.PrivateLinks(r) {
+		if rest.SameID(link.Target, s.names.VaultID(r)) {
+			ways = append(ways, fmt.Sprintf("the private endpoint %s in %s and %s", link.Address, s.names.VNet(r), s.names.DevVNet(r)))
+		}
+	}
+	return append(ways, s.vaults[r].Network().Describe()...)
+}
+
+// vaultOf cuts an object's scope back to its vault.
+func vaultOf(scope string) string {
+	parts := strings.Split(scope, "/")
+	return strings.Join(parts[:min(len(parts), 9)], "/")
 }
 
 // known reports whether an action exists, so that a misspelt one is not
@@ -69,8 +167,8 @@ func (s *supervisor) known(action string) bool {
 
 // isDataAction tells the vault's data plane from its control plane.
 func isDataAction(action string) bool {
-	rest, ok := strings.CutPrefix(strings.ToLower(action), strings.ToLower(vaultActions))
-	kind, _, object := strings.Cut(rest, "/")
+	below, ok := strings.CutPrefix(strings.ToLower(action), strings.ToLower(vaultActions))
+	kind, _, object := strings.Cut(below, "/")
 	return ok && object && kind != "providers" && kind != "accesspolicies" && kind != "deploy" && kind != "eventgridfilters" && !strings.HasPrefix(kind, "privateendpoint")
 }
 
@@ -154,7 +252,7 @@ func (n Names) groupsOf(id Identity) []string {
 
 // grant describes a finding, with the names of those it is about.
 func (s *supervisor) grant(f rbac.Finding) control.Grant {
-	g := control.Grant{AssignmentID: f.ID, RoleID: f.RoleDefinitionID[strings.LastIndexByte(f.RoleDefinitionID, '/')+1:], Scope: f.Scope, Why: f.Why, Principal: control.Principal{ID: f.PrincipalID}}
+	g := control.Grant{AssignmentID: f.ID, RoleID: f.RoleDefinitionID[strings.LastIndexByte(f.RoleDefinitionID, '/')+1:], Scope: f.Scope, Why: f.Why, If: f.If, Principal: control.Principal{ID: f.PrincipalID}}
 	if d, ok := s.policy.Role(f.RoleDefinitionID); ok {
 		g.Role = d.Name
 	}

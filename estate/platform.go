@@ -251,11 +251,15 @@ func (p *platform) openVault(ctx context.Context, r Region) error {
 	if err != nil {
 		return fmt.Errorf("network rules of vault %s: %w", res.Name, err)
 	}
+	var limits keyvault.Limits
+	if p.names.v.VaultLimits {
+		limits = keyvault.AzureLimits()
+	}
 	server, err := keyvault.New(keyvault.Config{
 		Name: res.Name, ResourceID: res.ID, Location: res.Location, TenantID: p.names.v.TenantID,
 		Authority:     "https://" + p.names.LoginHost() + "/" + p.names.v.TenantID,
 		RetentionDays: days, PurgeProtection: protected,
-		Network: rules, Subnet: p.names.subnet, TrustedServices: p.names.trustedServices(r),
+		Limits: limits, Network: rules, Subnet: p.names.subnet, TrustedServices: p.names.trustedServices(r),
 	}, keyvault.Deps{Token: token, DB: db, Audit: audit, Verifier: p.verifier(vaultAudience), Policy: p.policy, Sink: p.sink(r), Now: p.now})
 	if err != nil {
 		return err

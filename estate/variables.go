@@ -46,6 +46,9 @@ type Variables struct {
 	// KeyCustody says where the workload's private keys are: CustodyDirect or
 	// CustodyMounted. Default CustodyDirect.
 	KeyCustody string
+	// VaultLimits throttles the vaults as Azure does. Default false: a demo has
+	// no use for it, and a test may want to see it.
+	VaultLimits bool
 	// HSM is the PKCS #11 URI of the token that holds the vaults' keys, in the
 	// form that CheckHSM returns. It comes from the command line and not from
 	// the file. Default none: the keys are in software.
@@ -114,6 +117,10 @@ func knownVariables() map[string]variable {
 		"log_retention_in_days":    {cty.Number, func(v *Variables, val cty.Value) error { return setInt(&v.LogRetentionDays, val, 7, 730) }},
 		"enable_log_analytics_workspace": {cty.Bool, func(v *Variables, val cty.Value) error {
 			v.LogAnalytics = val.IsNull() || val.True()
+			return nil
+		}},
+		"enforce_key_vault_limits": {cty.Bool, func(v *Variables, val cty.Value) error {
+			v.VaultLimits = !val.IsNull() && val.True()
 			return nil
 		}},
 		"jumpbox_ssh_source_address_prefixes": {cty.List(cty.String), nil},

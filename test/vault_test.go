@@ -15,9 +15,12 @@ type access struct {
 	Allows  []struct {
 		Role, Scope string
 		Principal   struct{ Name, Type string }
-		Members     []struct{ Name string }
+		Members     []struct{ Name, DeniedBy string }
+		If          string
 	}
-	Others []struct{ Role, Scope, Why string }
+	Others  []struct{ Role, Scope, Why string }
+	Denials []struct{ Name string }
+	From    []string
 }
 
 // chain is one vault of `verdant audit verify -o json`.
@@ -64,6 +67,8 @@ func TestAdministratorsAskWhoMayAndWhetherTheAuditIsWhole(t *testing.T) {
 	if text := e.must("vault", "why", "citizen", "keys/sign/action", key); !strings.HasPrefix(text, "citizen@") || !strings.Contains(text, " may not ") {
 		t.Errorf("why the citizen may not: %q", text)
 	}
+
+	askAboutChanges(t, e, ask)
 
 	for _, wrong := range []struct {
 		code int
@@ -126,4 +131,67 @@ func TestAdministratorsAskWhoMayAndWhetherTheAuditIsWhole(t *testing.T) {
 	if !found {
 		t.Errorf("the break is not named: %+v", broken)
 	}
+}
+
+// askAboutChanges changes what the answers are made of through the control
+// plane: a custom role, a deny assignment, a condition and network rules.
+func askAboutChanges(t *testing.T, e *estateUnderTest, ask func(...string) access) {
+	t.Helper()
+	const key, vault = "https://eudcc-ie-kv-g1.vault.azure.net/keys/dsc-key-store", "/subscriptions/5f0c2b9a-3d64-4c1e-8f7a-91c2d4e6b803/resourceGroups/eudcc-ie/providers/Microsoft.KeyVault/vaults/eudcc-ie-kv-g1"
+	arm := func(method, path, version, body string) {
+		t.Helper()
+		if out, stderr, err := e.run([]byte(body), "rest", method, "https://management.verdant.localhost"+vault+path+"?api-version="+version, "--body", "-"); err != nil {
+			t.Fatalf("%s %s: %v\n%s%s", method, path, err, out, stderr)
+		}
+	}
+	const service, citizen = "dgca-verifier-service", "citizen"
+	who := ask("why", service, "keys/sign/action", key)
+	if len(who.From) < 2 || !strings.Contains(who.From[0], "private endpoint") || !strings.Contains(strings.Join(who.From, " "), "AzureServices") {
+		t.Errorf("from where: %v", who.From)
+	}
+	principal := func(name string) string {
+		var a struct{ Principal struct{ ID string } }
+		if err := json.Unmarshal([]byte(e.must("vault", "why", name, "keys/sign/action", key, "-o", "json")), &a); err != nil {
+			t.Fatal(err)
+		}
+		return a.Principal.ID
+	}
+	const role, deny = "cccccccc-0000-4000-8000-0000000000aa", "dddddddd-0000-4000-8000-0000000000aa"
+	arm("PUT", "/providers/Microsoft.Authorization/roleDefinitions/"+role, "2022-04-01", `{"properties":{"roleName":"Key Signer","assignableScopes":["`+vault+`"],
+		"permissions":[{"dataActions":["Microsoft.KeyVault/vaults/keys/sign/action"]}]}}`)
+	arm("PUT", "/keys/dsc-key-store/providers/Microsoft.Authorization/roleAssignments/eeeeeeee-0000-4000-8000-0000000000aa", "2022-04-01",
+		`{"properties":{"roleDefinitionId":"`+role+`","principalId":"`+principal(service)+`"}}`)
+	if a := ask("why", service, "keys/sign/action", key); !a.Allowed || a.Allows[0].Role != "Key Signer" {
+		t.Errorf("with a custom role: %+v", a)
+	}
+	arm("PUT", "/providers/Microsoft.Authorization/denyAssignments/"+deny, "2022-04-01", `{"properties":{"denyAssignmentName":"freeze","permissions":[{"dataActions":["Microsoft.KeyVault/vaults/keys/verify/action","Microsoft.KeyVault/vaults/keys/sign/action"]}],
+		"principals":[{"id":"`+principal(service)+`"},{"id":"`+principal("admin")+`"}]}}`)
+	if a := ask("why", service, "keys/sign/action", key); a.Allowed || len(a.Denials) != 1 || a.Others[0].Why != "denied by freeze" {
+		t.Errorf("denied: %+v", a)
+	}
+	denied := ""
+	for _, g := range ask("who-can", "keys/verify/action", key).Allows {
+		for _, m := range g.Members {
+			denied += m.Name + " " + m.DeniedBy + ","
+		}
+	}
+	if !strings.Contains(denied, "admin@verdant.localhost freeze,") || !strings.Contains(denied, "deployment ,") {
+		t.Errorf("members and who is denied: %s", denied)
+	}
+	if text := e.must("vault", "who-can", "keys/sign/action", key); !strings.Contains(text, "and from: the private endpoint") || !strings.Contains(text, "denied by freeze at ") {
+		t.Errorf("in words: %s", text)
+	}
+	arm("DELETE", "/providers/Microsoft.Authorization/denyAssignments/"+deny, "2022-04-01", "")
+	arm("DELETE", "/keys/dsc-key-store/providers/Microsoft.Authorization/roleAssignments/eeeeeeee-0000-4000-8000-0000000000aa", "2022-04-01", "")
+	arm("PUT", "/providers/Microsoft.Authorization/roleAssignments/eeeeeeee-0000-4000-8000-0000000000ab", "2022-04-01",
+		`{"properties":{"roleDefinitionId":"8b54135c-b56d-4d72-a534-26097cfdc8d8","principalId":"`+principal(citizen)+`"}}`)
+	if a := ask("why", citizen, "Microsoft.Authorization/roleAssignments/write", vault); !a.Allowed || !strings.Contains(a.Allows[0].If, "GuidEquals") || len(a.From) != 0 {
+		t.Errorf("on a condition: %+v", a)
+	}
+	arm("DELETE", "/providers/Microsoft.Authorization/roleAssignments/eeeeeeee-0000-4000-8000-0000000000ab", "2022-04-01", "")
+	arm("PATCH", "", "2022-07-01", `{"properties":{"publicNetworkAccess":"Enabled","networkAcls":{"ipRules":[{"value":"203.0.113.0/24"}]}}}`)
+	if a := ask("who-can", "keys/sign/action", key); !strings.Contains(strings.Join(a.From, " "), "address 203.0.113.0/24") {
+		t.Errorf("with an address rule: %v", a.From)
+	}
+	arm("PATCH", "", "2022-07-01", `{"properties":{"publicNetworkAccess":"Disabled","networkAcls":{"ipRules":[]}}}`)
 }

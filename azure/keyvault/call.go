@@ -297,7 +297,10 @@ func (s *Server) admit(c *call, r *http.Request, rt route.Route) error {
 	if s.local != nil {
 		return s.authoriseLocally(r.Context(), c, rt)
 	}
-	return s.authorise(c, rt)
+	if err := s.authorise(c, rt); err != nil {
+		return err
+	}
+	return s.meterOperation(rt.Name) // last, so that strangers use up nothing
 }
 
 // checkNames refuses names and versions that no object can have, before they

@@ -47,6 +47,9 @@ func (s *Server) keyFor(c *call, r *http.Request, op string) (string, *keyRecord
 	}
 	kid := s.url("keys", o.Name, v.ID)
 	c.objectID, c.key = kid, k.properties()
+	if err := s.meterKey(c.key); err != nil {
+		return "", nil, err
+	}
 	now := s.now().Unix()
 	reading := op == "decrypt" || op == "unwrapKey" || op == "verify" || op == "secureUnwrapKey"
 	switch {

@@ -236,6 +236,9 @@ func (s *Server) createKey(c *call, r *http.Request) (int, any, error) {
 // addKey makes a key in the token and gives it to a new version of the name.
 func (s *Server) addKey(c *call, r *http.Request, record keyRecord, make func(context.Context, hsm.KeyID) (hsm.Key, error)) (int, any, error) {
 	ctx := r.Context()
+	if err := s.meterNewKey(record.Type); err != nil {
+		return 0, nil, err
+	}
 	if err := s.mayWrite(ctx, Keys, c.name); err != nil { // before the work of making a key
 		return 0, nil, err
 	}
@@ -412,7 +415,7 @@ func (s *Server) getKey(c *call, r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	c.objectID, c.key = s.url("keys", o.Name, v.ID), k.properties()
-	return http.StatusOK, s.keyBundle(o.Name, v.ID, k), nil
+	return http.StatusOK, s.keyBundle(o.Name, v.ID, k), s.meterKey(c.key)
 }
 
 type updateKeyIn struct {
@@ -479,7 +482,7 @@ func (s *Server) updateKey(c *call, r *http.Request) (int, any, error) {
 		}
 		c.objectID, c.key = s.url("keys", o.Name, v.ID), k.properties()
 		body = s.keyBundle(o.Name, v.ID, k)
-		return nil
+		return s.meterKey(c.key)
 	})
 	return http.StatusOK, body, err
 }

@@ -93,6 +93,8 @@ type Config struct {
 	// Attestation lists the attestation authorities, https origins, whose word
 	// on an environment lets a key be released to it; none lets no key out.
 	Attestation []string
+	// Limits throttle; the zero value does not.
+	Limits Limits
 }
 
 // Authorizer decides about data actions; *rbac.Policy is one.
@@ -140,26 +142,27 @@ type Deps struct {
 
 // Server is one vault. It is safe for concurrent use.
 type Server struct {
-	cfg     Config
-	host    string      // <name>.<suffix>
-	upper   string      // the resource's id as audit records spell it
-	fixed   http.Header // on every answer; never changed
-	token   hsm.Token
-	store   Store
-	shared  Shared // store, if other servers have it open too
-	audit   Journal
-	verify  *tokenCache
-	policy  Authorizer
-	sink    telemetry.Sink
-	now     func() time.Time
-	born    time.Time
-	local   *localAccess // of a managed HSM
-	cache   *cache
-	calls   sync.Pool // of *call that have ended
-	recent  recent
-	network atomic.Pointer[networkRules]
-	mux     *http.ServeMux
-	routes  []route.Route
+	cfg      Config
+	host     string      // <name>.<suffix>
+	upper    string      // the resource's id as audit records spell it
+	fixed    http.Header // on every answer; never changed
+	token    hsm.Token
+	store    Store
+	shared   Shared // store, if other servers have it open too
+	audit    Journal
+	verify   *tokenCache
+	policy   Authorizer
+	sink     telemetry.Sink
+	now      func() time.Time
+	born     time.Time
+	local    *localAccess // of a managed HSM
+	cache    *cache
+	calls    sync.Pool // of *call that have ended
+	recent   recent
+	network  atomic.Pointer[networkRules]
+	throttle *throttle // nil where nothing is limited
+	mux      *http.ServeMux
+	routes   []route.Route
 
 	attested *release.Verifier
 
@@ -205,6 +208,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	var err error
 	if s.attested, err = release.NewVerifier(cfg.Attestation, deps.AttestationClient, deps.Now); err != nil {
 		return nil, fmt.Errorf("vault %q: %w", cfg.Name, err)
+	}
+	if cfg.Limits != (Limits{}) {
+		s.throttle = &throttle{limits: cfg.Limits}
 	}
 	s.routes = s.table()
 	if cfg.ManagedHSM {

@@ -25,8 +25,8 @@ func newVaultCommand() *cobra.Command {
 	}
 	const notes = `
 ACTION is a data or control action; "Microsoft.KeyVault/vaults/" may be left out. OBJECT is an
-address in a vault or an ARM id. A role alone opens no vault: requests must also come over its
-private endpoint.`
+address in a vault or an ARM id. A role alone opens no vault: requests must also come from where the
+vault's network rules let them in. Deny assignments win over roles.`
 	cmd.AddCommand(newAccessCommand("who-can ACTION OBJECT", "List the role assignments that allow an action on an object",
 		"List the role assignments that allow an action on an object, with the members of groups.\n"+notes,
 		"  verdant vault who-can keys/sign/action https://eudcc-ie-kv-g1.vault.azure.net/keys/dsc-key-store", 2, "an action and an object"),
@@ -100,24 +100,56 @@ func printAccess(w io.Writer, a control.Access) error {
 		who, verdict = fmt.Sprintf("%d assignment(s)", len(a.Allows)), "allow"
 	}
 	fmt.Fprintf(w, "%s %s %s on %s\n", who, verdict, a.Action, a.Scope)
+	for i, way := range a.From {
+		lead := "and from: "
+		if i > 0 {
+			lead = "      or: "
+		}
+		fmt.Fprintln(w, lead+way)
+	}
+	for _, d := range a.Denials {
+		fmt.Fprintf(w, "denied by %s at %s to %s", d.Name, d.Scope, titles(d.Principals))
+		if len(d.Excluded) > 0 {
+			fmt.Fprintf(w, " but not %s", titles(d.Excluded))
+		}
+		if d.Condition != "" {
+			fmt.Fprintf(w, ", if %s", d.Condition)
+		}
+		fmt.Fprintln(w)
+	}
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	if len(a.Allows)+len(a.Others) > 0 {
 		fmt.Fprintln(tw, "\nPRINCIPAL\tROLE\tSCOPE\tVERDICT\tASSIGNMENT")
 	}
 	for _, g := range append(append([]control.Grant{}, a.Allows...), a.Others...) {
 		verdict := g.Why
-		switch {
-		case verdict == "" && g.Action != "":
-			verdict = "allows, through " + g.Action
-		case verdict == "":
+		if verdict == "" {
 			verdict = "allows"
+			if g.Action != "" {
+				verdict += ", through " + g.Action
+			}
+			if g.If != "" {
+				verdict += ", if " + g.If
+			}
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", title(g.Principal), g.Role, g.Scope, verdict, g.AssignmentID[strings.LastIndexByte(g.AssignmentID, '/')+1:])
 		for _, m := range g.Members {
-			fmt.Fprintf(tw, "  member %s\t\t\t\t\n", title(m))
+			denied := ""
+			if m.DeniedBy != "" {
+				denied = "denied by " + m.DeniedBy
+			}
+			fmt.Fprintf(tw, "  member %s\t\t\t%s\t\n", title(m), denied)
 		}
 	}
 	return tw.Flush()
+}
+
+func titles(ps []control.Principal) string {
+	var names []string
+	for _, p := range ps {
+		names = append(names, title(p))
+	}
+	return strings.Join(names, ", ")
 }
 
 // title is a principal's name, or its object id where it has none.

@@ -152,7 +152,7 @@ type AccessQuestion struct {
 }
 
 // Access is the answer. A role alone opens no vault: the request must also
-// come over the vault's private endpoint.
+// come from where the vault's network rules let it in.
 type Access struct {
 	Action    string     `json:"action"`
 	Scope     string     `json:"scope"`
@@ -163,6 +163,22 @@ type Access struct {
 	// that do not; Others is empty where everybody was asked about.
 	Allows []Grant `json:"allows"`
 	Others []Grant `json:"others,omitempty"`
+	// Denials are the deny assignments that forbid it to anybody asked about.
+	Denials []Denial `json:"denials,omitempty"`
+	// From is where requests to the object's vault are let in from, if the
+	// action is one of its data plane.
+	From []string `json:"from,omitempty"`
+}
+
+// Denial is a deny assignment.
+type Denial struct {
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Scope     string `json:"scope"`
+	Condition string `json:"condition,omitempty"`
+	// Principals are who it is about, Excluded whom it spares.
+	Principals []Principal `json:"principals"`
+	Excluded   []Principal `json:"excluded,omitempty"`
 }
 
 // Grant is a role assignment and what it says to the question.
@@ -179,6 +195,9 @@ type Grant struct {
 	Action string `json:"action,omitempty"`
 	// Why says why it does not allow the action.
 	Why string `json:"why,omitempty"`
+	// If is the condition on which it allows it, where that hangs on what the
+	// request contains.
+	If string `json:"if,omitempty"`
 }
 
 // Principal is a user, a group or a service principal.
@@ -186,6 +205,9 @@ type Principal struct {
 	ID   string `json:"id"`
 	Name string `json:"name,omitempty"`
 	Type string `json:"type,omitempty"`
+	// DeniedBy is the deny assignment that keeps a member of a group from what
+	// the group may.
+	DeniedBy string `json:"deniedBy,omitempty"`
 }
 
 // Backend is the estate behind the socket.

@@ -25,7 +25,7 @@ import (
 
 // maxCertificateFile bounds what the cert commands read: a photograph of a QR
 // code is the largest.
-const maxCertificateFile = barcode.MaxBytes
+const maxCertificateFile = 16 << 20
 
 func newCertCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -213,7 +213,7 @@ func readCertificate(arg string) (string, error) {
 	}
 	for _, magic := range []string{"\x89PNG", "\xff\xd8\xff", "GIF8"} {
 		if bytes.HasPrefix(raw, []byte(magic)) {
-			return barcode.Read(bytes.NewReader(raw))
+			return barcode.Photo().Read(bytes.NewReader(raw))
 		}
 	}
 	return strings.TrimRight(string(raw), "\r\n"), nil

@@ -1,12 +1,17 @@
 // Package barcode reads the text of a health certificate from a picture of a
 // QR or Aztec code and draws QR codes.
 //
-// It promises a bounded picture (MaxPixels, checked before the pixels are
-// decoded), an error instead of a panic whatever the picture holds, and codes
-// of error correction level Q, as the hcert specification recommends. QR codes
-// are found at any angle, Aztec codes only upright or turned by right angles,
-// as tickets and screens show them. It does not look into the text: package
-// hcert does.
+// It promises bounded work whatever the picture holds: with the zero Scanner no
+// input allocates over 16 MB or keeps a processor for over 50 ms. File size,
+// pixels, samples and the scans of a JPEG are checked before a pixel is
+// decoded, and the search ends when its effort is spent. A telephone's
+// photograph needs more; Photo is the explicit setting for it. It promises an
+// error instead of a panic, and codes of error correction level Q, as the hcert
+// specification recommends.
+//
+// Codes are found at any angle, light on dark as well as dark on light, with
+// little contrast, somewhat blurred or noisy. It does not look into the text:
+// package hcert does.
 package barcode
 
 import (
@@ -14,156 +19,184 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"image/draw"
-	_ "image/gif"  // pictures that people keep
-	_ "image/jpeg" // of their certificates
+	"image/color"
+	"image/gif"
+	"image/jpeg"
 	"image/png"
 	"io"
-	"math"
 
 	"github.com/makiuchi-d/gozxing"
-	"github.com/makiuchi-d/gozxing/aztec"
 	"github.com/makiuchi-d/gozxing/qrcode"
 	"github.com/makiuchi-d/gozxing/qrcode/decoder"
 )
 
-// MaxPixels bounds a picture: a telephone's camera has 12 million.
-const MaxPixels = 16 << 20
-
-// MaxBytes bounds the file of a picture.
-const MaxBytes = 16 << 20
-
 // ErrNotFound means that the picture holds no readable QR or Aztec code.
 var ErrNotFound = errors.New("no readable QR or Aztec code in the picture")
 
-// Read decodes a PNG, JPEG or GIF picture and returns the text of its code.
-func Read(r io.Reader) (string, error) {
-	data, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
+// ErrTooLarge means that the picture exceeds a bound of its Scanner.
+var ErrTooLarge = errors.New("the picture is too large")
+
+// Scanner reads codes from pictures within bounds. A field that is zero has its
+// default; the defaults together keep the promise of the package.
+type Scanner struct {
+	// Bytes bounds the file. Default 512 kB.
+	Bytes int
+	// Pixels bounds the picture. Default 1 million.
+	Pixels int
+	// Samples bounds pixels times bytes a pixel as decoded: 1 for grey and
+	// palettes, 3 or 4 for colours, twice that for 16 bits. Default 2 million.
+	Samples int
+	// Effort bounds the search: the sum of the pixels of all pictures that are
+	// looked at, in thousands, with what it costs to make them. Default 2500.
+	Effort int
+}
+
+// Photo is the setting for pictures of 12-megapixel cameras: up to 16 MB and 16
+// million pixels. It may allocate 200 MB and take seconds, so it is for
+// pictures that the caller chose, not for those that anybody sends.
+func Photo() Scanner {
+	return Scanner{Bytes: 16 << 20, Pixels: 16 << 20, Samples: 64 << 20, Effort: 60_000}
+}
+
+func or(v, def int) int {
+	if v <= 0 {
+		return def
+	}
+	return v
+}
+
+func (s Scanner) bytes() int   { return or(s.Bytes, 512<<10) }
+func (s Scanner) pixels() int  { return or(s.Pixels, 1<<20) }
+func (s Scanner) samples() int { return or(s.Samples, 2<<20) }
+func (s Scanner) effort() int  { return or(s.Effort, 2500) }
+
+// Read decodes a PNG, JPEG or GIF picture and returns the text of its code,
+// within the default bounds.
+func Read(r io.Reader) (string, error) { return Scanner{}.Read(r) }
+
+// ReadImage returns the text of the QR or Aztec code in a picture, within the
+// default bounds.
+func ReadImage(img image.Image) (string, error) { return Scanner{}.ReadImage(img) }
+
+// Read decodes a PNG, JPEG or GIF picture and returns the text of its code. It
+// returns ErrTooLarge before it decodes what exceeds the bounds, and
+// ErrNotFound if there is no code.
+func (s Scanner) Read(r io.Reader) (string, error) {
+	data, err := readAtMost(r, s.bytes())
 	if err != nil {
 		return "", fmt.Errorf("read picture: %w", err)
 	}
-	if len(data) > MaxBytes {
-		return "", fmt.Errorf("read picture: larger than %d bytes", MaxBytes)
-	}
-	cfg, _, err := image.DecodeConfig(bytes.NewReader(data))
+	f, err := formatOf(data)
 	if err != nil {
 		return "", fmt.Errorf("read picture: %w", err)
 	}
-	if cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > MaxPixels/cfg.Height {
-		return "", fmt.Errorf("read picture: more than %d pixels", MaxPixels)
-	}
-	img, _, err := image.Decode(bytes.NewReader(data))
+	cfg, err := f.config(bytes.NewReader(data))
 	if err != nil {
 		return "", fmt.Errorf("read picture: %w", err)
 	}
-	return ReadImage(img)
+	if err := s.admit(cfg.Width, cfg.Height, sampleBytes(cfg.ColorModel)); err != nil {
+		return "", fmt.Errorf("read picture: %w", err)
+	}
+	// A progressive JPEG may go over the whole picture again with every few
+	// bytes; cameras write about ten scans.
+	if f.scans && bytes.Count(data, []byte{0xFF, 0xDA}) > maxScans {
+		return "", fmt.Errorf("read picture: more than %d scans: %w", maxScans, ErrTooLarge)
+	}
+	img, err := f.decode(bytes.NewReader(data))
+	if err != nil {
+		return "", fmt.Errorf("read picture: %w", err)
+	}
+	return s.ReadImage(img)
+}
+
+const maxScans = 20
+
+// admit refuses a picture that exceeds the bounds.
+func (s Scanner) admit(w, h, sampleBytes int) error {
+	switch {
+	case w <= 0 || h <= 0:
+		return errors.New("it has no pixels")
+	case w > s.pixels()/h:
+		return fmt.Errorf("more than %d pixels: %w", s.pixels(), ErrTooLarge)
+	case w*h > s.samples()/sampleBytes:
+		return fmt.Errorf("more than %d samples of its colours: %w", s.samples(), ErrTooLarge)
+	}
+	return nil
+}
+
+// readAtMost reads all of r, doubling its buffer, so that it allocates at most
+// twice the limit.
+func readAtMost(r io.Reader, limit int) ([]byte, error) {
+	data := make([]byte, 0, min(32<<10, limit+1))
+	for {
+		if len(data) == cap(data) {
+			grown := make([]byte, len(data), min(2*cap(data), limit+1))
+			copy(grown, data)
+			data = grown
+		}
+		n, err := r.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		switch {
+		case len(data) > limit:
+			return nil, fmt.Errorf("more than %d bytes: %w", limit, ErrTooLarge)
+		case err == io.EOF:
+			return data, nil
+		case err != nil:
+			return nil, err
+		}
+	}
+}
+
+// format is a kind of picture. The decoders that a program registers with
+// package image are not used: they have other bounds, or none.
+type format struct {
+	config func(io.Reader) (image.Config, error)
+	decode func(io.Reader) (image.Image, error)
+	scans  bool
+}
+
+func formatOf(data []byte) (format, error) {
+	switch {
+	case bytes.HasPrefix(data, []byte("\x89PNG\r\n\x1a\n")):
+		return format{png.DecodeConfig, png.Decode, false}, nil
+	case bytes.HasPrefix(data, []byte("\xff\xd8")):
+		return format{jpeg.DecodeConfig, jpeg.Decode, true}, nil
+	case bytes.HasPrefix(data, []byte("GIF8")):
+		return format{gif.DecodeConfig, gif.Decode, false}, nil
+	}
+	return format{}, errors.New("it is no PNG, JPEG or GIF")
+}
+
+// sampleBytes returns the bytes of a decoded pixel.
+func sampleBytes(m color.Model) int {
+	switch m {
+	case color.GrayModel:
+		return 1
+	case color.Gray16Model:
+		return 2
+	case color.YCbCrModel:
+		return 3
+	case color.RGBAModel, color.NRGBAModel, color.CMYKModel:
+		return 4
+	}
+	if _, ok := m.(color.Palette); ok {
+		return 1
+	}
+	return 8
 }
 
 // ReadImage returns the text of the QR or Aztec code in a picture, or
-// ErrNotFound. It tries both codes on the picture as it is and, because the
-// search loses codes whose modules fall badly on the pixels, at other sizes.
-func ReadImage(img image.Image) (text string, err error) {
-	// The barcode library indexes bit arrays with numbers that it computed
-	// from the picture; a picture made for it must not take the process down.
-	defer func() {
-		if recover() != nil {
-			text, err = "", ErrNotFound
-		}
-	}()
+// ErrNotFound.
+func (s Scanner) ReadImage(img image.Image) (string, error) {
 	b := img.Bounds()
-	if b.Dx() <= 0 || b.Dy() <= 0 || b.Dx() > MaxPixels/b.Dy() {
-		return "", fmt.Errorf("read picture: empty or more than %d pixels", MaxPixels)
+	if err := s.admit(b.Dx(), b.Dy(), 1); err != nil {
+		return "", fmt.Errorf("read picture: %w", err)
 	}
-	if text, ok := search(img); ok {
+	search := search{left: s.effort() * 1000}
+	if text, ok := search.run(greyOf(img)); ok {
 		return text, nil
 	}
-	grey := image.NewGray(image.Rect(0, 0, b.Dx(), b.Dy()))
-	draw.Draw(grey, grey.Rect, img, b.Min, draw.Src)
-	for _, f := range []float64{2, 0.5, 1.5, 0.75, 3} {
-		w, h := int(float64(b.Dx())*f), int(float64(b.Dy())*f)
-		if w < minScaled || h < minScaled || w > maxScaled/h {
-			continue
-		}
-		if text, ok := search(scale(grey, w, h)); ok {
-			return text, nil
-		}
-	}
 	return "", ErrNotFound
-}
-
-const (
-	minScaled = 48      // pixels a side that a code needs at least
-	maxScaled = 4 << 20 // pixels of a picture that is searched again
-)
-
-func search(img image.Image) (string, bool) {
-	source := gozxing.NewLuminanceSourceFromImage(img)
-	for _, binarizer := range []gozxing.Binarizer{
-		gozxing.NewHybridBinarizer(source),
-		gozxing.NewGlobalHistgramBinarizer(source),
-	} {
-		bitmap, err := gozxing.NewBinaryBitmap(binarizer)
-		if err != nil {
-			continue
-		}
-		for _, hints := range []map[gozxing.DecodeHintType]any{
-			nil,
-			{gozxing.DecodeHintType_PURE_BARCODE: true},
-			{gozxing.DecodeHintType_TRY_HARDER: true},
-		} {
-			for _, reader := range []gozxing.Reader{qrcode.NewQRCodeReader(), aztec.NewAztecReader()} {
-				result, err := reader.Decode(bitmap, hints)
-				if err == nil && result.GetText() != "" {
-					return result.GetText(), true
-				}
-			}
-		}
-	}
-	return "", false
-}
-
-// scale resamples a picture: the mean of the pixels that a new one covers when
-// it shrinks, linear interpolation when it grows.
-func scale(src *image.Gray, w, h int) *image.Gray {
-	dst := image.NewGray(image.Rect(0, 0, w, h))
-	sw, sh := src.Rect.Dx(), src.Rect.Dy()
-	fx, fy := float64(sw)/float64(w), float64(sh)/float64(h)
-	for y := range h {
-		for x := range w {
-			var v float64
-			if fx > 1 {
-				v = mean(src, int(float64(x)*fx), int(float64(y)*fy), int(float64(x+1)*fx), int(float64(y+1)*fy))
-			} else {
-				v = between(src, (float64(x)+0.5)*fx-0.5, (float64(y)+0.5)*fy-0.5)
-			}
-			dst.Pix[y*dst.Stride+x] = uint8(v + 0.5)
-		}
-	}
-	return dst
-}
-
-func mean(src *image.Gray, x0, y0, x1, y1 int) float64 {
-	sum, n := 0, 0
-	for y := y0; y < max(y1, y0+1) && y < src.Rect.Dy(); y++ {
-		for x := x0; x < max(x1, x0+1) && x < src.Rect.Dx(); x++ {
-			sum += int(src.Pix[y*src.Stride+x])
-			n++
-		}
-	}
-	if n == 0 {
-		return 255
-	}
-	return float64(sum) / float64(n)
-}
-
-func between(src *image.Gray, x, y float64) float64 {
-	x0, y0 := int(math.Floor(x)), int(math.Floor(y))
-	dx, dy := x-float64(x0), y-float64(y0)
-	pix := func(x, y int) float64 {
-		x, y = min(max(x, 0), src.Rect.Dx()-1), min(max(y, 0), src.Rect.Dy()-1)
-		return float64(src.Pix[y*src.Stride+x])
-	}
-	return pix(x0, y0)*(1-dx)*(1-dy) + pix(x0+1, y0)*dx*(1-dy) + pix(x0, y0+1)*(1-dx)*dy + pix(x0+1, y0+1)*dx*dy
 }
 
 // QR draws a text as a QR code of at least size pixels a side, with a quiet

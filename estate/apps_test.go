@@ -51,7 +51,9 @@ func TestAnApplicationSignsAndDecryptsWithKeysThatStayInTheVault(t *testing.T) {
 			}
 		}
 		full := make([]byte, public.Size())
-		for what, opts := range map[string]crypto.DecrypterOpts{"PKCS #1 v1.5": &rsa.PKCS1v15DecryptOptions{}, "no options": nil,
+		//lint:ignore SA1019 that it is refused is the point
+		pkcs1 := &rsa.PKCS1v15DecryptOptions{}
+		for what, opts := range map[string]crypto.DecrypterOpts{"PKCS #1 v1.5": pkcs1, "no options": nil,
 			"a label": &rsa.OAEPOptions{Hash: crypto.SHA256, Label: []byte("x")}, "two hashes": &rsa.OAEPOptions{Hash: crypto.SHA256, MGFHash: crypto.SHA1},
 			"SHA-512": &rsa.OAEPOptions{Hash: crypto.SHA512}} {
 			if _, err := d.Decrypt(nil, full, opts); err == nil {

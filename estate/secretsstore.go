@@ -147,10 +147,11 @@ func (s *supervisor) openSecretsDriver(r Region) (*secretsDriver, lifecycle.Task
 	}
 	d := &secretsDriver{names: s.names, region: r, accounts: s.accounts[r], provider: driver, dir: func(Pod) string { return secretsPath }}
 	if s.fabric.Driver() == vnet.Loopback {
-		base, err := sharedMemory(s.dir)
+		base, err := sharedMemory(s.dir, r)
 		if err != nil {
 			return nil, lifecycle.Task{}, err
 		}
+		s.closers = append(s.closers, func() error { return os.RemoveAll(base) }) // after the last pod
 		d.dir = func(p Pod) string { return filepath.Join(base, p.Name) }
 	}
 	return d, lifecycle.Task{Name: "secrets store provider of " + string(r), Run: func(ctx context.Context) error {
@@ -161,15 +162,15 @@ func (s *supervisor) openSecretsDriver(r Region) (*secretsDriver, lifecycle.Task
 }
 
 // sharedMemory is a directory in memory for the files of the loopback driver's
-// pods, empty and for this user alone. What an estate that was killed left is
-// taken away.
-func sharedMemory(dir *DataDir) (string, error) {
+// pods of a region, empty and for this user alone. What an estate that was
+// killed left is taken away.
+func sharedMemory(dir *DataDir, r Region) (string, error) {
 	const memory = "/dev/shm"
 	parent := memory
 	if info, err := os.Stat(memory); err != nil || !info.IsDir() {
 		parent = os.TempDir() // systems without one: the driver's limits say so
 	}
-	base := filepath.Join(parent, "verdant-"+dir.Secret("secrets-store", 16))
+	base := filepath.Join(parent, "verdant-"+string(r)+"-"+dir.Secret("secrets-store", 16))
 	if err := os.RemoveAll(base); err != nil {
 		return "", err
 	}

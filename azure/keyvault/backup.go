@@ -68,6 +68,14 @@ func (s *Server) backupKey(ctx context.Context) (hsm.Key, hsm.Backuper, error) {
 	if !ok {
 		return nil, nil, backupNotSupported()
 	}
+	if s.local != nil { // what an HSM's holders took out opens its backups, and no other HSM does
+		root, err := s.root(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		k, err := s.token.Key(ctx, root)
+		return k, token, err
+	}
 	k, err := hsm.Ensure(ctx, s.token, s.backupLabel(), hsm.KeySpec{Type: hsm.Oct, Bits: 256})
 	return k, token, err
 }
@@ -98,7 +106,7 @@ func (s *Server) backUp(kind Kind) operation {
 				return errors.Join(err, onlyIf(managed, managedBy("backup", kind)))
 			}
 			for _, kind := range twins(kind) {
-				part, err := s.backUpPart(ctx, tx, kind, c.name, token, key.ID())
+				part, err := s.backUpPart(ctx, tx, kind, c.name, token, key.ID(), maxBackupVersions)
 				if err != nil {
 					return err
 				}
@@ -126,7 +134,7 @@ func (s *Server) backUp(kind Kind) operation {
 	}
 }
 
-func (s *Server) backUpPart(ctx context.Context, tx Tx, kind Kind, name string, token hsm.Backuper, under hsm.KeyID) (backupPart, error) {
+func (s *Server) backUpPart(ctx context.Context, tx Tx, kind Kind, name string, token hsm.Backuper, under hsm.KeyID, limit int) (backupPart, error) {
 	o, err := tx.Object(kind, name)
 	if errors.Is(err, ErrNoObject) {
 		return backupPart{}, badParameter("A certificate that is not complete cannot be backed up.")
@@ -138,8 +146,8 @@ func (s *Server) backUpPart(ctx context.Context, tx Tx, kind Kind, name string, 
 	if err != nil {
 		return backupPart{}, err
 	}
-	if len(versions) > maxBackupVersions {
-		return backupPart{}, badParameter("The %s has over %d versions: it cannot be backed up.", strings.ToLower(kind.noun()), maxBackupVersions)
+	if len(versions) > limit {
+		return backupPart{}, badParameter("The %s has over %d versions: it cannot be backed up.", strings.ToLower(kind.noun()), limit)
 	}
 	part := backupPart{Kind: kind, Name: o.Name, Current: o.Current, Meta: o.Meta}
 	if kind == Certificates { // a pending operation stays behind: its key has no version yet

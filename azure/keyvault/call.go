@@ -285,7 +285,8 @@ func (s *Server) admit(c *call, r *http.Request, rt route.Route) error {
 	if err := s.identify(c, r); err != nil {
 		return err
 	}
-	if !rt.Versions.Accepts(c.api) {
+	// The address that a long-running operation answers with has no version.
+	if following := s.local != nil && r.URL.RawQuery == "" && strings.HasSuffix(rt.Path, "/pending"); !following && !rt.Versions.Accepts(c.api) {
 		return rest.CheckVersion(r, rt.Versions)
 	}
 	if limit := max(rt.MaxBody, 0); r.ContentLength > limit {

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -539,4 +540,20 @@ func (f *failingJournal) Append(ctx context.Context, records ...[]byte) (uint64,
 		return 0, errors.New("no space left on device")
 	}
 	return f.Journal.Append(ctx, records...)
+}
+
+// tokenKeys counts the keys in the world's token.
+func (w *world) tokenKeys() int {
+	w.t.Helper()
+	entries, err := os.ReadDir(filepath.Join(w.dir, "token"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	n := 0
+	for _, e := range entries {
+		if !strings.Contains(e.Name(), ".") {
+			n++
+		}
+	}
+	return n
 }

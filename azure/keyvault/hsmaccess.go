@@ -50,10 +50,15 @@ type hsmState struct {
 	Settings       map[string]string `json:"settings,omitempty"`
 }
 
-// localAccess is a managed HSM's own access control, as this replica knows it.
+// localAccess is what a managed HSM has besides a vault: its own access
+// control, as this replica knows it, and its jobs.
 type localAccess struct {
 	view atomic.Pointer[localView]
 	mu   sync.Mutex // one reader of the store; a writer waits for it
+
+	jobs         chan struct{} // holds one when there may be a new job
+	blobs        *http.Client  // nil if there is no storage
+	storageToken func(context.Context) (string, error)
 }
 
 // localView is one moment of the HSM's state and roles. It is never changed.

@@ -104,6 +104,9 @@ func TestEveryOperationIsAllowedToTheRolesOfTheTableAndNoOthers(t *testing.T) {
 		"KeyRelease": "UR", "KeyRotationPolicyGet": "UEa", "KeyRotationPolicySet": "U", "RandomBytesGet": "U",
 		"RoleDefinitionList": "AOUPa", "RoleDefinitionGet": "AOUPa", "RoleDefinitionSet": "AOP", "RoleDefinitionDelete": "AOP",
 		"RoleAssignmentList": "AOUPa", "RoleAssignmentGet": "AOUPa", "RoleAssignmentCreate": "AOP", "RoleAssignmentDelete": "AOP",
+		"SecurityDomainDownload": "A", "SecurityDomainDownloadPending": "A", "SecurityDomainTransferKeyGet": "A", "SecurityDomainUpload": "A", "SecurityDomainUploadPending": "A",
+		"FullBackup": "AB", "FullBackupStatusGet": "AB", "FullBackupCheck": "AB", "FullRestore": "Ar", "FullRestoreCheck": "Ar", "SelectiveKeyRestore": "Ar", "RestoreStatusGet": "Ar",
+		"SettingsList": "A", "SettingGet": "A", "SettingUpdate": "A",
 	}
 	w := newWorld(t, managed)
 	n := 0

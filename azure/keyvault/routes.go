@@ -33,7 +33,11 @@ func (s *Server) table() []route.Route {
 		if s.cfg.ManagedHSM {
 			action = hsmAction(name, action)
 		}
-		routes = append(routes, route.Route{Name: name, Method: method, Path: path, Versions: Versions, Action: route.Action(action),
+		versions := Versions
+		if name == "FullBackupCheck" || name == "FullRestoreCheck" {
+			versions = checkVersions
+		}
+		routes = append(routes, route.Route{Name: name, Method: method, Path: path, Versions: versions, Action: route.Action(action),
 			MaxBody: body, Timeout: timeout, Audit: route.AuditCall, Handler: op})
 	}
 	s.keyRoutes(add)
@@ -47,6 +51,9 @@ func (s *Server) table() []route.Route {
 		kinds = append(kinds, Secrets, Certificates)
 	} else {
 		s.roleRoutes(add)
+		s.domainRoutes(add)
+		s.settingRoutes(add)
+		s.jobRoutes(add)
 	}
 	s.backupRoutes(add, kinds)
 	return routes
@@ -119,6 +126,9 @@ func (s *Server) Run(ctx context.Context) error {
 		{Name: "audit forwarder of vault " + s.cfg.Name, Run: s.forward},
 		{Name: "sweeper of vault " + s.cfg.Name, Run: s.sweep},
 		{Name: "renewer of vault " + s.cfg.Name, Run: s.renew},
+	}
+	if s.local != nil {
+		tasks = append(tasks, lifecycle.Task{Name: "jobs of managed HSM " + s.cfg.Name, Run: s.runJobs})
 	}
 	if s.shared != nil {
 		tasks = append(tasks, lifecycle.Task{Name: "follower of vault " + s.cfg.Name, Run: s.follow})

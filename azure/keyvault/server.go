@@ -32,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -77,6 +78,10 @@ type Config struct {
 	// NeedsActivation makes a new managed HSM refuse everything until its
 	// security domain was downloaded, or one uploaded. Default: it is active.
 	NeedsActivation bool
+	// BackupHosts are the hosts, with a port if it is not 443, of the storage
+	// accounts that a managed HSM may send full backups to and take them from,
+	// such as "account.blob.core.windows.net". Default: none.
+	BackupHosts []string
 	// RetentionDays is how long deleted objects can be recovered: 7 to 90,
 	// default 90.
 	RetentionDays int
@@ -136,6 +141,12 @@ type Deps struct {
 	AttestationClient *http.Client
 	// Sink receives the audit records as rows of AZKVAuditLogs; default none.
 	Sink telemetry.Sink
+	// Blobs sends the requests to the BackupHosts; without it there are no full
+	// backups. It follows no redirects, whatever its settings.
+	Blobs *http.Client
+	// StorageToken gets an access token for blob storage as the managed HSM's
+	// identity; nil if it has none.
+	StorageToken func(context.Context) (string, error)
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }
@@ -214,7 +225,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.routes = s.table()
 	if cfg.ManagedHSM {
-		s.local = &localAccess{}
+		s.local = &localAccess{jobs: make(chan struct{}, 1), blobs: closed(deps.Blobs), storageToken: deps.StorageToken}
 		if err := checkActions(s.routes); err != nil {
 			return nil, fmt.Errorf("managed HSM %q: %w", cfg.Name, err)
 		}
@@ -244,6 +255,10 @@ func (c Config) check() error {
 	need(!c.ManagedHSM || len(c.InitialAdministrators) > 0, "InitialAdministrators is empty: nobody could ever use the managed HSM")
 	for _, id := range c.InitialAdministrators {
 		need(guidPattern.MatchString(id), "InitialAdministrators has an entry that is no object id")
+	}
+	for _, host := range c.BackupHosts {
+		u, err := url.Parse("https://" + host)
+		need(err == nil && u.Host == host && host != "", "BackupHosts has an entry that is no host name: no scheme, no path")
 	}
 	need(c.SKU == "premium" || c.SKU == "standard", `SKU is neither "premium" nor "standard"`)
 	return errors.Join(errs...)

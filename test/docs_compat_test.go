@@ -182,13 +182,14 @@ const (
 	compatGUID   = "5f0c2b9a-3d64-4c1e-8f7a-91c2d4e6b803"
 )
 
-func (c compatServers) keyvault() []route.Route {
+func (c compatServers) keyvault(managed bool) []route.Route {
 	token, err := hsm.OpenSoftware(c.ctx, c.t.TempDir(), [32]byte{1})
 	c.must(err)
 	audit, err := journal.Open(c.ctx, c.t.TempDir(), journal.Options{Key: [32]byte{1}})
 	c.must(err)
 	c.t.Cleanup(func() { _ = audit.Close() })
-	s, err := keyvault.New(keyvault.Config{Name: "vault", ResourceID: "/subscriptions/x", TenantID: compatTenant, Authority: "https://login.example/" + compatTenant},
+	s, err := keyvault.New(keyvault.Config{Name: "vault", ResourceID: "/subscriptions/x", TenantID: compatTenant, Authority: "https://login.example/" + compatTenant,
+		ManagedHSM: managed, InitialAdministrators: []string{compatGUID}},
 		keyvault.Deps{Token: token, DB: c.db(keyvault.Schema...), Audit: audit, Verifier: &rest.Verifier{}, Policy: rbac.NewPolicy(rbac.BuiltIn(), nil)})
 	c.must(err)
 	return s.Routes()
@@ -297,7 +298,10 @@ func TestCompatPages(t *testing.T) {
 	pages := []page{
 		{file: "keyvault.md", title: "Key Vault data plane", intro: "Host `<vault>.vault.azure.net`, reached through a private endpoint only. Stock `azkeys`, `azsecrets` and `azcertificates` clients work. " +
 			"`caller needs` is the data action that a role assignment on the object, the vault or above it must give. " +
-			"`{version}` may be left out for the current version. Lists take `maxresults` (1 to 25) and answer `nextLink`.", sections: one(c.keyvault()), more: keysText + toursText(t)},
+			"`{version}` may be left out for the current version. Lists take `maxresults` (1 to 25) and answer `nextLink`.", sections: one(c.keyvault(false)), more: keysText + toursText(t)},
+		{file: "managedhsm.md", title: "Managed HSM", intro: "Host `<hsm>.managedhsm.azure.net`: the keys of a vault, and the administration of the HSM. Stock `azkeys` and `azure-keyvault-administration` clients and the Azure CLI's security domain commands work. " +
+			"`caller needs` is the data action that a local role must give at `/`, `/keys` or the key: roles of the control plane do not count. The status of a job (`…/pending`) is answered without an api-version too, as its address has none. " +
+			"Until the security domain was downloaded or uploaded, a new HSM answers 403 `HsmNotActivated` to everything else; while it is restored, 409 `HsmInRestoreMode`. The real service's codes for these two, and for taking away its last administrator (here 409 `LastAdministrator`), are not recorded anywhere public.", sections: one(c.keyvault(true))},
 		{file: "arm.md", title: "Control plane (Azure Resource Manager)", intro: "Host `management.<parent zone>`; also `management.azure.com` inside the private networks. Tokens for `https://management.azure.com/`. " +
 			"Resources are read only: they are what the estate was started with. Role assignments can be written; a write has taken effect when it is answered.", sections: one(c.arm())},
 		{file: "entra.md", title: "Identity service", intro: "Host `login.<parent zone>`. `{tenant}` is the tenant's GUID, its domain, `common` or `organizations`. " +

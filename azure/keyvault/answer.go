@@ -87,6 +87,10 @@ func (s secretAnswer) appendJSON(b []byte) []byte {
 }
 
 func appendAttributes(b []byte, a *attributesOut) []byte {
+	if a.Attestation != nil { // of keys, whose answers are not written here
+		text, _ := json.Marshal(a) // strings, numbers and bytes always have an encoding
+		return append(b, text...)
+	}
 	b = strconv.AppendBool(append(b, `{"enabled":`...), a.Enabled)
 	if a.NotBefore != nil {
 		b = strconv.AppendInt(append(b, `,"nbf":`...), *a.NotBefore, 10)

@@ -17,7 +17,11 @@ const (
 	forwardBatch = 1000
 	// gather is how long the forwarder lets records come together: a batch
 	// costs the sink and the store one write each.
-	gather     = 50 * time.Millisecond
+	gather = 50 * time.Millisecond
+	// gatherNothing is the same where there is no sink: then only the cursor
+	// moves, and its write and the audit's would wait for each other's disk.
+	gatherNothing = 2 * time.Second
+
 	retryAfter = 2 * time.Second
 	maxRecent  = 8192
 )
@@ -79,7 +83,11 @@ func (s *Server) forward(ctx context.Context) error {
 			err = s.audit.Wait(ctx, cursor)
 		}
 		if err == nil {
-			wait(ctx, gather)
+			if s.forwards() {
+				wait(ctx, gather)
+			} else {
+				wait(ctx, gatherNothing)
+			}
 		}
 		for full := true; full && err == nil; {
 			cursor, full, err = s.forwardFrom(ctx, cursor)

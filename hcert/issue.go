@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -50,6 +51,29 @@ type Issuer struct {
 	signer    crypto.Signer
 	selfCheck bool
 	protected string
+	scratch   sync.Pool // of *scratch
+}
+
+// scratch is memory for what is not part of a result.
+type scratch struct{ a, b []byte }
+
+func (i *Issuer) getScratch() *scratch {
+	if s, ok := i.scratch.Get().(*scratch); ok {
+		return s
+	}
+	return &scratch{make([]byte, 0, 1024), make([]byte, 0, 1024)}
+}
+
+// putScratch gives memory back, without the personal data that was in it. What
+// an unusually large document needed is not kept.
+func (i *Issuer) putScratch(s *scratch) {
+	if cap(s.a)+cap(s.b) > 64<<10 {
+		return
+	}
+	clear(s.a)
+	clear(s.b)
+	s.a, s.b = s.a[:0], s.b[:0]
+	i.scratch.Put(s)
 }
 
 // NewIssuer checks that signer and certificate belong together.
@@ -115,7 +139,7 @@ func (i *Issuer) Country() string { return i.country }
 // steps, where the party that holds the payload is not the one that signs.
 type Draft struct {
 	issuer  *Issuer
-	payload []byte // the claims
+	payload []byte // the claims, the last part of sig
 	sig     []byte // Sig_structure
 	hash    [sha256.Size]byte
 }
@@ -162,8 +186,9 @@ func (i *Issuer) draft(subclaim int64, tree any, kind Kind, issuedAt, expires ti
 	case expires.After(i.cert.NotAfter):
 		return nil, refuse(StageIssue, OutsideSignerValidity, "the signer is valid until "+i.cert.NotAfter.UTC().Format(time.RFC3339))
 	}
-	b := make([]byte, 0, 768)
-	b = appendHead(b, cborMap, 4)
+	mem := i.getScratch()
+	defer i.putScratch(mem)
+	b := appendHead(mem.a, cborMap, 4)
 	b = appendText(appendInt(b, claimIssuer), i.country)
 	b = appendInt(appendInt(b, claimExpires), expires.Unix())
 	b = appendInt(appendInt(b, claimIssuedAt), issuedAt.Unix())
@@ -172,8 +197,9 @@ func (i *Issuer) draft(subclaim int64, tree any, kind Kind, issuedAt, expires ti
 	if err != nil {
 		return nil, &Error{Stage: StageIssue, Reason: BadCBOR, Cause: err}
 	}
+	mem.a = b
 	sig := appendSigStructure(make([]byte, 0, len(b)+len(i.protected)+24), i.protected, b)
-	return &Draft{issuer: i, payload: b, sig: sig, hash: sha256.Sum256(sig)}, nil
+	return &Draft{issuer: i, payload: sig[len(sig)-len(b):], sig: sig, hash: sha256.Sum256(sig)}, nil
 }
 
 // Hash returns the SHA-256 of the Sig_structure: what ES256 and PS256 sign,
@@ -202,13 +228,14 @@ func (d *Draft) seal(signature []byte) (*Issued, error) {
 	msg = appendHead(msg, cborMap, 0)
 	msg = appendBytes(msg, d.payload)
 	msg = appendBytes(msg, signature)
-	compressed, err := deflate(make([]byte, 0, len(msg)+len(msg)/8+16), msg)
-	if err != nil {
+	mem := i.getScratch()
+	defer i.putScratch(mem)
+	var err error
+	if mem.a, err = deflate(mem.a, msg); err != nil {
 		return nil, &Error{Stage: StageIssue, Reason: BadZlib, Cause: err}
 	}
-	out := make([]byte, 0, len(Prefix)+base45Len(len(compressed)))
-	out = appendBase45(append(out, Prefix...), compressed)
-	return &Issued{Text: string(out), COSE: msg, Hash: d.hash, KID: i.kid}, nil
+	mem.b = appendBase45(append(mem.b, Prefix...), mem.a)
+	return &Issued{Text: string(mem.b), COSE: msg, Hash: d.hash, KID: i.kid}, nil
 }
 
 // Issue makes a certificate. The times are cut to seconds.

@@ -86,3 +86,10 @@ func ExampleDiff() {
 	// Output:
 	// 3 certificates, 1 accepted before, 2 after; now accepted: [1]
 }
+
+// A report says what came of a country's rules, and what could not be checked.
+func ExampleRuleSet_Judge() {
+	report := certlogic.NewRuleSet().Judge(&certlogic.Input{Country: "XY"}, certlogic.Judging{})
+	fmt.Println(report.State+":", report.Why)
+	// Output: not checked: no rules known for XY
+}

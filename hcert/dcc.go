@@ -133,8 +133,11 @@ func (d *DCC) SetID(uvci string) {
 	}
 }
 
-// maxJSON bounds the JSON form of a payload.
-const maxJSON = 64 << 10
+// Bounds of the JSON form of a payload.
+const (
+	maxJSON   = 64 << 10
+	maxValues = 2048
+)
 
 // ParseDCC reads the JSON form of a payload for issuing and checks it against
 // the schema version that it declares. The error is a *SchemaError that names
@@ -162,7 +165,8 @@ func ParseTree(data []byte) (map[string]any, error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	v, err := jsonValue(dec, 16, "")
+	left := maxValues
+	v, err := jsonValue(dec, 16, "", &left)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, fmt.Errorf("read DCC JSON: it ends at byte %d, before the object does", len(data))
 	}
@@ -179,7 +183,7 @@ func ParseTree(data []byte) (map[string]any, error) {
 	return tree, nil
 }
 
-func jsonValue(dec *json.Decoder, depth int, path string) (any, error) {
+func jsonValue(dec *json.Decoder, depth int, path string, left *int) (any, error) {
 	tok, err := dec.Token()
 	if err != nil {
 		if err == io.EOF {
@@ -189,6 +193,9 @@ func jsonValue(dec *json.Decoder, depth int, path string) (any, error) {
 	}
 	if depth == 0 {
 		return nil, fmt.Errorf("%s: nested too deeply", path)
+	}
+	if *left--; *left < 0 {
+		return nil, fmt.Errorf("at byte %d: more than %d values", dec.InputOffset(), maxValues)
 	}
 	switch t := tok.(type) {
 	case json.Number:
@@ -204,7 +211,7 @@ func jsonValue(dec *json.Decoder, depth int, path string) (any, error) {
 		if t == '[' {
 			out := []any{}
 			for dec.More() {
-				v, err := jsonValue(dec, depth-1, fmt.Sprintf("%s[%d]", path, len(out)))
+				v, err := jsonValue(dec, depth-1, fmt.Sprintf("%s[%d]", path, len(out)), left)
 				if err != nil {
 					return nil, err
 				}
@@ -213,12 +220,12 @@ func jsonValue(dec *json.Decoder, depth int, path string) (any, error) {
 			_, err := dec.Token()
 			return out, err
 		}
-		return jsonObject(dec, depth, path)
+		return jsonObject(dec, depth, path, left)
 	}
 	return tok, nil
 }
 
-func jsonObject(dec *json.Decoder, depth int, path string) (any, error) {
+func jsonObject(dec *json.Decoder, depth int, path string, left *int) (any, error) {
 	out := map[string]any{}
 	for dec.More() {
 		tok, err := dec.Token()
@@ -230,7 +237,7 @@ func jsonObject(dec *json.Decoder, depth int, path string) (any, error) {
 		if _, dup := out[key]; dup {
 			return nil, fmt.Errorf("%s: occurs twice", name)
 		}
-		v, err := jsonValue(dec, depth-1, name)
+		v, err := jsonValue(dec, depth-1, name, left)
 		if err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"verdant/hcert"
+	"verdant/hcert/valueset"
 )
 
 // Example issues a certificate and verifies it. In real use the signing key is
@@ -99,4 +100,74 @@ func ExampleParseDCC() {
 	// Output:
 	// nam.fnt must consist of A to Z and <
 	// v, t, r exactly one of them must be present
+}
+
+// What a schema cannot say is reported with a code and a place, and refuses
+// nothing by itself.
+func ExampleInspection() {
+	tree, err := hcert.ParseTree([]byte(`{"ver": "1.3.0", "dob": "1980-02-29",
+		"nam": {"fn": "Ní Mhurchú", "fnt": "NI<MHURCHU", "gn": "Áine", "gnt": "ANNA"},
+		"v": [{"tg": "840539006", "vp": "1119349007", "mp": "EU/1/30/9999", "ma": "ORG-100030215", "dn": 3, "sd": 2,
+			"dt": "1979-01-10", "co": "IE", "is": "HSE", "ci": "URN:UVCI:01:IE:1#0"}]}`))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, f := range (hcert.Inspection{ValueSets: valueset.Builtin()}).Inspect(tree) {
+		fmt.Println(f.Severity, f.Code, f.Path)
+	}
+	// Output:
+	// doubtful name-match nam.gnt
+	// doubtful code-missing v[0].mp
+	// wrong dose-order v[0].dn
+	// wrong birth-order v[0].dt
+	// doubtful uvci-check v[0].ci
+}
+
+// Names are written as in the machine readable zone of a passport.
+func ExampleStandardiseName() {
+	for _, name := range []string{"Müller-Lüdenscheidt", "Юлія", "محمد", "Ευάγγελος"} {
+		standard, err := hcert.StandardiseName(name, hcert.NameOptions{Country: "UA"})
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(standard)
+	}
+	fmt.Println(hcert.MatchName("Müller", "MULLER"))
+	// Output:
+	// MUELLER<LUEDENSCHEIDT
+	// YULIIA
+	// MXHMD
+	// EVANGELOS
+	// same
+}
+
+// A diagnosis goes on after a failure, so that a person sees all that is wrong.
+func ExampleDecoder_Diagnose() {
+	var d hcert.Decoder
+	_, stages := d.Diagnose("HC1:6BFOXN", hcert.NewKeySet(), time.Now())
+	for _, s := range stages[:4] {
+		fmt.Printf("%s: %s\n", s.Stage, s.State)
+	}
+	// Output:
+	// prefix: passed
+	// base45: passed
+	// zlib: failed
+	// cose: not reached
+}
+
+// The container also carries the WHO's documents, such as a Verifiable Health
+// Link.
+func ExampleParseDocument() {
+	cbor, err := hcert.EncodeContent(hcert.HealthLinks{{URL: "https://health.example/manifest/1", Flag: "P", Label: "Summary"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	doc, err := hcert.ParseDocument(hcert.ProfileHealthLink, cbor, hcert.Limits{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, link := range doc.Content.(hcert.HealthLinks) {
+		fmt.Println(doc.Profile(), link.URL, link.Label)
+	}
+	// Output: Verifiable Health Link https://health.example/manifest/1 Summary
 }

@@ -49,13 +49,13 @@ func appendDER(out, in []byte, depth int) (_, rest []byte, err error) {
 		return append(appendLength(append(out, tag), len(body)), body...), rest, nil
 	}
 	if tag == tagOctetString|constructed {
-		content, rest, err := octets(nil, in, depth)
-		if err != nil {
+		out, start := reserve(out, tagOctetString)
+		if out, rest, err = octets(out, in, depth); err != nil {
 			return nil, nil, err
 		}
-		return append(appendLength(append(out, tagOctetString), len(content)), content...), rest, nil
+		return settle(out, start), rest, nil
 	}
-	inner := make([]byte, 0, len(body))
+	out, start := reserve(out, tag)
 	for {
 		if indefinite {
 			if len(body) >= 2 && body[0] == 0 && body[1] == 0 {
@@ -69,11 +69,29 @@ func appendDER(out, in []byte, depth int) (_, rest []byte, err error) {
 			}
 			break
 		}
-		if inner, body, err = appendDER(inner, body, depth-1); err != nil {
+		if out, body, err = appendDER(out, body, depth-1); err != nil {
 			return nil, nil, err
 		}
 	}
-	return append(appendLength(append(out, tag), len(inner)), inner...), rest, nil
+	return settle(out, start), rest, nil
+}
+
+// maxLength is the bytes of the longest length that is written.
+const maxLength = 4
+
+// reserve begins an element whose length is not known yet. A buffer for each
+// level would cost depth times the size of the message.
+func reserve(out []byte, tag byte) (_ []byte, start int) {
+	out = append(out, tag, 0, 0, 0, 0)
+	return out, len(out)
+}
+
+// settle writes the length of the element whose content begins at start, and
+// moves the content up to it.
+func settle(out []byte, start int) []byte {
+	content := out[start:]
+	head := appendLength(out[:start-maxLength], len(content))
+	return out[:len(head)+copy(out[len(head):], content)]
 }
 
 // octets collects the parts of a constructed octet string.

@@ -170,7 +170,8 @@ func (in *createKeyIn) spec(sku string, managedHSM bool) (hsm.KeySpec, error) {
 		if size != 2048 && size != 3072 && size != 4096 {
 			return hsm.KeySpec{}, badParameter("Property key_size has an invalid value %d: an RSA key has 2048, 3072 or 4096 bits.", size)
 		}
-		if in.Exponent != nil && *in.Exponent != 65537 {
+		// The Java clients send 0 for an exponent that was not set.
+		if in.Exponent != nil && *in.Exponent != 65537 && *in.Exponent != 0 {
 			return hsm.KeySpec{}, badParameter("Property public_exponent has an invalid value: only 65537 is supported.")
 		}
 		if in.Curve != "" {

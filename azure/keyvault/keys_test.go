@@ -257,6 +257,9 @@ func TestBadKeyRequestsAreRefused(t *testing.T) {
 			t.Errorf("%s: got %d %s", name, r.status, r.text)
 		}
 	}
+	if r := w.adminRaw("POST", "/keys/java/create", `{"kty":"RSA","public_exponent":0}`); r.status != 200 {
+		t.Errorf("an exponent of 0, which is how the Java clients say none: got %d %s", r.status, r.text)
+	}
 	for path, want := range map[string]int{"/keys/a_b/create": 400, "/keys/a%20b/create": 400, "/keys/" + strings.Repeat("a", 128) + "/create": 400,
 		"/keys/" + strings.Repeat("a", 127) + "/create": 200, "/keys/%C3%A9/create": 400, "/keys/a%2Fb/create": 404} {
 		if r := w.adminRaw("POST", path, `{"kty":"EC"}`); r.status != want {

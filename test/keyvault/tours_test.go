@@ -22,6 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"software.sslmate.com/src/go-pkcs12"
+
 	"verdant/azure/entra"
 	"verdant/azure/keyvault"
 	"verdant/azure/rest"
@@ -63,6 +65,12 @@ type tour struct {
 }
 
 var tours = []tour{
+	{"java", []string{"java", "mvn"}, "pom.xml", func(dir, source string) [][]string {
+		return [][]string{parts.Maven(filepath.Join(source, "pom.xml"), filepath.Join(dir, "lib"))}
+	}, func(dir, source string) []string {
+		libraries, _ := filepath.Glob(filepath.Join(dir, "lib", "*.jar")) // the pattern is well formed
+		return []string{"java", "-XX:TieredStopAtLevel=1", "-cp", strings.Join(libraries, string(os.PathListSeparator)), filepath.Join(source, "Tour.java")}
+	}},
 	{"javascript", []string{"node", "npm", "openssl"}, "package.json", func(dir, source string) [][]string {
 		return [][]string{{"cp", filepath.Join(source, "package.json"), dir}, {"npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"}}
 	}, func(dir, source string) []string {
@@ -211,10 +219,32 @@ func startCloud(t *testing.T, dir string) []string {
 	resolve(t, dir, slices.Sorted(maps.Keys(hosts))...)
 	roots := p.serveHosts(dir, "443", hosts)
 	p.servePlain("169.254.169.254:80", identity.IMDS(tourIdentityOID))
+	trusted := filepath.Join(dir, "roots.p12")
+	javaTrust(t, roots, trusted)
 	return []string{"TOUR_VAULTS=https://kv1" + vaultDomain + " https://kv2" + vaultDomain, "TOUR_HSMS=https://hsm1" + hsmDomain + " https://hsm2" + hsmDomain, "TOUR_ATTESTATION=https://" + tourAttestation,
 		"TOUR_IDENTITY=" + tourIdentity, "TOUR_CERTIFICATE=" + credential,
 		"AZURE_AUTHORITY_HOST=https://" + tourLogin, "AZURE_TENANT_ID=" + tenant, "AZURE_CLIENT_ID=" + tourApp, "AZURE_CLIENT_SECRET=" + tourSecret,
-		"SSL_CERT_FILE=" + roots, "REQUESTS_CA_BUNDLE=" + roots, "NODE_EXTRA_CA_CERTS=" + roots, "HTTPS_PROXY=", "HTTP_PROXY="}
+		"SSL_CERT_FILE=" + roots, "REQUESTS_CA_BUNDLE=" + roots, "NODE_EXTRA_CA_CERTS=" + roots, "JAVA_TOOL_OPTIONS=-Djavax.net.ssl.trustStore=" + trusted, "HTTPS_PROXY=", "HTTP_PROXY="}
+}
+
+// javaTrust makes a trust store of the certificate in a PEM file.
+func javaTrust(t *testing.T, roots, file string) {
+	text, err := os.ReadFile(roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	root, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := pkcs12.Passwordless.EncodeTrustStore([]*x509.Certificate{root}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, store, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // clientCertificate makes a client's certificate and the file with its key.

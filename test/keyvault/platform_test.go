@@ -228,8 +228,11 @@ func (p *platform) vault(dir string, cfg keyvault.Config, verifier *rest.Verifie
 			RoleDefinitionID: rbac.KeyVaultAdministrator, PrincipalID: who, Scope: cfg.ResourceID})
 	}
 	deps := keyvault.Deps{Token: token, DB: db, Audit: audit, AttestationClient: &http.Client{Transport: &p.reach}, Policy: rbac.NewPolicy(rbac.BuiltIn(), administrators), Verifier: verifier}
+	deps.Blobs, deps.StorageToken = &http.Client{Transport: &p.reach}, func(context.Context) (string, error) { return principals[len(principals)-1], nil }
 	if cfg.ManagedHSM {
 		cfg.InitialAdministrators = principals
+	}
+	if cfg.ManagedHSM && !cfg.NeedsActivation {
 		p.assign(cfg, deps, principals, rbac.ManagedHSMCryptoUser, rbac.ManagedHSMCryptoOfficer)
 	}
 	s, err := keyvault.New(cfg, deps)

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"maps"
 	"math/big"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,6 +48,8 @@ const (
 	hsmDomain       = ".managedhsm.azure.net"
 	tourLogin       = "login.verdant.test"
 	tourAttestation = "attest.verdant.test"
+	tourBlobs       = "tour.blob.core.windows.net"
+	tourSAS         = "sv=2021-12-02&sr=c&sp=crdwl&sig=dG91cg%3D%3D"
 
 	tourApp         = "bbbbbbbb-0000-4000-8000-000000000001" // client id
 	tourAppObject   = "bbbbbbbb-0000-4000-8000-000000000002"
@@ -81,6 +85,15 @@ var tours = []tour{
 			{filepath.Join(dir, "venv/bin/pip"), "install", "--quiet", "-r", filepath.Join(source, "requirements.txt")}}
 	}, func(dir, source string) []string {
 		return []string{filepath.Join(dir, "venv/bin/python"), filepath.Join(source, "tour.py")}
+	}},
+	// The Azure CLI wants older clients beside it than its code needs: it comes
+	// without what it asks for.
+	{"python-administration", []string{"python3"}, "requirements-administration.txt", func(dir, source string) [][]string {
+		pip := filepath.Join(dir, "venv/bin/pip")
+		return [][]string{{"python3", "-m", "venv", filepath.Join(dir, "venv")}, {pip, "install", "--quiet", "-r", filepath.Join(source, "requirements-administration.txt")},
+			{pip, "install", "--quiet", "--no-deps", "azure-cli==2.91.0"}}
+	}, func(dir, source string) []string {
+		return []string{filepath.Join(dir, "venv/bin/python"), filepath.Join(source, "administration.py")}
 	}},
 }
 
@@ -204,16 +217,16 @@ func startCloud(t *testing.T, dir string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hosts := map[string]http.Handler{tourLogin: identity.Handler(), tourAttestation: p.attestation("https://" + tourAttestation)}
+	hosts := map[string]http.Handler{tourLogin: identity.Handler(), tourBlobs: storage(), tourAttestation: p.attestation("https://" + tourAttestation)}
 	open := func(name, kind, domain string) {
-		hosts[name+domain] = p.vault(dir, keyvault.Config{Name: name, ResourceID: group + kind + "/" + name, ManagedHSM: domain == hsmDomain, TenantID: tenant, Authority: "https://" + tourLogin + "/" + tenant, Attestation: []string{"https://" + tourAttestation}},
+		hosts[name+domain] = p.vault(dir, keyvault.Config{Name: name, NeedsActivation: name == "hsm3", BackupHosts: []string{tourBlobs}, ResourceID: group + kind + "/" + name, ManagedHSM: domain == hsmDomain, TenantID: tenant, Authority: "https://" + tourLogin + "/" + tenant, Attestation: []string{"https://" + tourAttestation}},
 			&rest.Verifier{Issuers: identity.Issuers(), Audiences: []string{"https://" + domain[1:]}, Keys: identity, Now: time.Now}, tourAppObject, tourIdentityOID)
 	}
 	// A tour walks twice, with blocking clients and with others.
 	for _, name := range []string{"kv1", "kv2"} {
 		open(name, "vaults", vaultDomain)
 	}
-	for _, name := range []string{"hsm1", "hsm2"} {
+	for _, name := range []string{"hsm1", "hsm2", "hsm3"} {
 		open(name, "managedHSMs", hsmDomain)
 	}
 	resolve(t, dir, slices.Sorted(maps.Keys(hosts))...)
@@ -222,7 +235,7 @@ func startCloud(t *testing.T, dir string) []string {
 	trusted := filepath.Join(dir, "roots.p12")
 	javaTrust(t, roots, trusted)
 	return []string{"TOUR_VAULTS=https://kv1" + vaultDomain + " https://kv2" + vaultDomain, "TOUR_HSMS=https://hsm1" + hsmDomain + " https://hsm2" + hsmDomain, "TOUR_ATTESTATION=https://" + tourAttestation,
-		"TOUR_IDENTITY=" + tourIdentity, "TOUR_CERTIFICATE=" + credential,
+		"TOUR_NEW_HSM=https://hsm3" + hsmDomain, "TOUR_CONTAINER=https://" + tourBlobs + "/backups", "TOUR_SAS=" + tourSAS, "TOUR_IDENTITY=" + tourIdentity, "TOUR_CERTIFICATE=" + credential,
 		"AZURE_AUTHORITY_HOST=https://" + tourLogin, "AZURE_TENANT_ID=" + tenant, "AZURE_CLIENT_ID=" + tourApp, "AZURE_CLIENT_SECRET=" + tourSecret,
 		"SSL_CERT_FILE=" + roots, "REQUESTS_CA_BUNDLE=" + roots, "NODE_EXTRA_CA_CERTS=" + roots, "JAVA_TOOL_OPTIONS=-Djavax.net.ssl.trustStore=" + trusted, "HTTPS_PROXY=", "HTTP_PROXY="}
 }
@@ -245,6 +258,33 @@ func javaTrust(t *testing.T, roots, file string) {
 	if err := os.WriteFile(file, store, 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// storage is a storage account that keeps block blobs for the signature and for
+// the managed HSM's identity.
+func storage() http.Handler {
+	var mu sync.Mutex
+	kept := map[string][]byte{}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		body, err := io.ReadAll(r.Body)
+		blob, found := kept[r.URL.Path]
+		switch {
+		case err != nil || r.URL.Query().Get("sig") != "dG91cg==" && r.Header.Get("Authorization") != "Bearer "+tourIdentityOID:
+			w.WriteHeader(http.StatusForbidden)
+		case r.Method == http.MethodPut:
+			kept[r.URL.Path] = body
+			w.WriteHeader(http.StatusCreated)
+		case !found:
+			w.WriteHeader(http.StatusNotFound)
+		case r.Method == http.MethodDelete:
+			delete(kept, r.URL.Path)
+			w.WriteHeader(http.StatusAccepted)
+		default:
+			_, _ = w.Write(blob)
+		}
+	})
 }
 
 // clientCertificate makes a client's certificate and the file with its key.

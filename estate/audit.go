@@ -42,7 +42,7 @@ func VerifyAudit(ctx context.Context, dataDir, vault string) ([]control.AuditRep
 		return nil, err
 	}
 	dir := &DataDir{Path: dataDir}
-	if err := dir.load(variables); err != nil {
+	if err := dir.load(ctx, variables, ""); err != nil {
 		return nil, err
 	}
 	var reports []control.AuditReport

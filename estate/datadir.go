@@ -1,12 +1,14 @@
 package estate
 
 import (
+	"context"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,8 +34,9 @@ var (
 // open no other process can open it. The layout:
 //
 //	estate.json   version and variables, in clear; nothing secret
-//	root.key      32 random bytes, mode 0600: everything else is sealed under
-//	              keys derived from it or wrapped by keys in the vaults
+//	root.key      32 random bytes, mode 0600, or the same sealed by a secret
+//	              that is elsewhere: everything else is sealed under keys
+//	              derived from it or wrapped by keys in the vaults
 //	ca.pem        the estate's TLS root certificate, for clients
 //	ca.p12        the same as a trust store for Java
 //	control.sock  the running supervisor's control socket
@@ -69,8 +72,10 @@ func DefaultDataDir() string {
 
 // OpenDataDir opens path, making it where there is none. variables are kept
 // with a new directory; an existing one must have been made with the same, as
-// every name in it is derived from them. It touches nothing that it refuses.
-func OpenDataDir(path string, variables Variables) (*DataDir, error) {
+// every name in it is derived from them. seal is what CheckRootSeal returned, or
+// "" for what the directory was made with, at first none. It touches nothing that
+// it refuses.
+func OpenDataDir(ctx context.Context, path string, variables Variables, seal string) (*DataDir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -90,7 +95,7 @@ func OpenDataDir(path string, variables Variables) (*DataDir, error) {
 		return nil, fmt.Errorf("%w: %s; stop it with `verdant down --data-dir %s` or name another directory", ErrInUse, path, path)
 	}
 	d := &DataDir{Path: path, lock: lock}
-	if err := d.load(variables); err != nil {
+	if err := d.load(ctx, variables, seal); err != nil {
 		_ = lock.Close()
 		return nil, err
 	}
@@ -152,11 +157,12 @@ func checkVersion(path string) error {
 	return nil
 }
 
-func (d *DataDir) load(variables Variables) error {
+// load reads the directory's content and opens its root key, or makes both.
+func (d *DataDir) load(ctx context.Context, variables Variables, seal string) error {
 	file := filepath.Join(d.Path, "estate.json")
 	raw, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return d.create(file, variables)
+		return d.create(ctx, file, variables, seal)
 	}
 	if err != nil {
 		return err
@@ -171,15 +177,8 @@ func (d *DataDir) load(variables Variables) error {
 	if m.Variables != variables {
 		return fmt.Errorf("%s was made with other variables (prefix %q, generation %d, zone %s, …); use the same terraform.tfvars or another --data-dir", d.Path, m.Variables.Prefix, m.Variables.Generation, m.Variables.ParentDNSZone)
 	}
-	key, err := os.ReadFile(d.rootFile())
-	if err != nil {
-		return fmt.Errorf("root key: %w", err)
-	}
-	if len(key) != len(d.root) {
-		return fmt.Errorf("root key %s has %d bytes, want %d; restore it from your backup", d.rootFile(), len(key), len(d.root))
-	}
-	copy(d.root[:], key)
-	return nil
+	d.root, err = readRoot(ctx, d.rootFile(), seal)
+	return err
 }
 
 func placeOfKeys(hsm string) string {
@@ -193,12 +192,15 @@ func (d *DataDir) rootFile() string { return filepath.Join(d.Path, "root.key") }
 
 // create writes the root key before the manifest: a directory with a manifest
 // always has its key.
-func (d *DataDir) create(file string, variables Variables) error {
+func (d *DataDir) create(ctx context.Context, file string, variables Variables, seal string) error {
 	d.Fresh = true
 	if _, err := rand.Read(d.root[:]); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(d.rootFile(), d.root[:]); err != nil {
+	if seal == "" {
+		seal = sealFile
+	}
+	if err := writeRoot(ctx, d.rootFile(), seal, d.root); err != nil {
 		return err
 	}
 	raw, err := json.MarshalIndent(manifest{dirVersion, variables}, "", "  ")
@@ -266,14 +268,29 @@ func InUse(path string) bool {
 // long as one of the two lives.
 func (d *DataDir) LockFile() *os.File { return d.lock }
 
-// Adopt is OpenDataDir in a child process that was given the lock.
-func Adopt(path string, lock *os.File) (*DataDir, error) {
-	d := &DataDir{Path: path, lock: lock}
-	variables, ok := SavedVariables(path)
-	if !ok {
-		return nil, fmt.Errorf("%w: %s", ErrOther, path)
+// RootFile gives the root key to a child process: a pipe from which Adopt reads
+// it once. What seals the key may be there for one reader only.
+func (d *DataDir) RootFile() (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
 	}
-	return d, d.load(variables)
+	_, err = w.Write(d.root[:]) // fits into the pipe
+	if err = errors.Join(err, w.Close()); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// Adopt is OpenDataDir in a child process that was given the lock and the root
+// key.
+func Adopt(path string, lock, root *os.File) (*DataDir, error) {
+	d := &DataDir{Path: path, lock: lock}
+	_, err := io.ReadFull(root, d.root[:])
+	if err = errors.Join(err, root.Close()); err != nil {
+		return nil, fmt.Errorf("take over the root key: %w", err)
+	}
+	return d, nil
 }
 
 // Close unlocks the directory.

@@ -11,7 +11,7 @@ import (
 func TestADataDirectoryKeepsItsKeyAndRefusesASecondProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "estate")
 	v := DefaultVariables()
-	d, err := OpenDataDir(path, v)
+	d, err := OpenDataDir(t.Context(), path, v, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,13 +19,13 @@ func TestADataDirectoryKeepsItsKeyAndRefusesASecondProcess(t *testing.T) {
 	if !d.Fresh || key == d.Key("y") {
 		t.Errorf("fresh %v, or two purposes share a key", d.Fresh)
 	}
-	if _, err := OpenDataDir(path, v); !errors.Is(err, ErrInUse) {
+	if _, err := OpenDataDir(t.Context(), path, v, ""); !errors.Is(err, ErrInUse) {
 		t.Errorf("second open: got %v, want ErrInUse", err)
 	}
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := OpenDataDir(path, v)
+	again, err := OpenDataDir(t.Context(), path, v, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestADataDirectoryThatIsRefusedIsNotTouched(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := OpenDataDir(path, DefaultVariables()); !errors.Is(err, c.want) {
+		if _, err := OpenDataDir(t.Context(), path, DefaultVariables(), ""); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		}
 		for file, content := range c.files {
@@ -74,14 +74,14 @@ func TestADataDirectoryThatIsRefusedIsNotTouched(t *testing.T) {
 
 func TestOtherVariablesAreRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "estate")
-	d, err := OpenDataDir(path, DefaultVariables())
+	d, err := OpenDataDir(t.Context(), path, DefaultVariables(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = d.Close()
 	v := DefaultVariables()
 	v.Prefix = "other"
-	if _, err := OpenDataDir(path, v); err == nil {
+	if _, err := OpenDataDir(t.Context(), path, v, ""); err == nil {
 		t.Error("a directory of another prefix was opened")
 	}
 }
@@ -94,7 +94,7 @@ func TestADirectoryOpenToOthersIsRefused(t *testing.T) {
 	if err := os.Chmod(path, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenDataDir(path, DefaultVariables()); !errors.Is(err, ErrOpen) {
+	if _, err := OpenDataDir(t.Context(), path, DefaultVariables(), ""); !errors.Is(err, ErrOpen) {
 		t.Errorf("got %v, want ErrOpen", err)
 	}
 }

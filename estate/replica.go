@@ -104,7 +104,7 @@ func ReadReplicaConfig(file string) (c ReplicaConfig, err error) {
 
 // keys reads the root key. What is derived from it has the names that an
 // estate gives it.
-func (c *ReplicaConfig) keys() (*DataDir, error) {
+func (c *ReplicaConfig) keys(ctx context.Context) (*DataDir, error) {
 	info, err := os.Stat(c.RootKey)
 	if err != nil {
 		return nil, fmt.Errorf("root key: %w", err)
@@ -112,14 +112,9 @@ func (c *ReplicaConfig) keys() (*DataDir, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("root key %s: others may read it: chmod 600", c.RootKey)
 	}
-	key, err := os.ReadFile(c.RootKey)
-	if err != nil {
-		return nil, fmt.Errorf("root key: %w", err)
-	}
-	if len(key) != 32 {
-		return nil, fmt.Errorf("root key %s has %d bytes, want 32", c.RootKey, len(key))
-	}
-	return &DataDir{Path: c.DataDir, root: [32]byte(key)}, nil
+	d := &DataDir{Path: c.DataDir}
+	d.root, err = readRoot(ctx, c.RootKey, "")
+	return d, err
 }
 
 func (c *ReplicaConfig) auditDir() string { return filepath.Join(c.DataDir, "audit") }
@@ -153,7 +148,7 @@ func (c *ReplicaConfig) database(ctx context.Context) (*sql.DB, error) {
 // RunReplica serves until ctx ends. ready is called with the address when the
 // replica answers.
 func RunReplica(ctx context.Context, c ReplicaConfig, ready func(net.Addr)) (err error) {
-	keys, err := c.keys()
+	keys, err := c.keys(ctx)
 	if err != nil {
 		return err
 	}
@@ -327,7 +322,7 @@ func VerifyReplicaAudit(ctx context.Context, configs []ReplicaConfig) ([]control
 		if slices.ContainsFunc(configs[:i], func(o ReplicaConfig) bool { return o.Vault.Name+"/"+o.Replica == name }) {
 			return nil, fmt.Errorf("replica %s is named twice", name)
 		}
-		keys, err := c.keys()
+		keys, err := c.keys(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -19,7 +19,7 @@ func TestAnEstateStaysWithTheTokenItWasMadeWith(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "estate")
 		v := DefaultVariables()
 		v.HSM = before
-		d, err := OpenDataDir(dir, v)
+		d, err := OpenDataDir(t.Context(), dir, v, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +31,7 @@ func TestAnEstateStaysWithTheTokenItWasMadeWith(t *testing.T) {
 		}
 		for opened, after := range places {
 			v.HSM = after
-			d, err := OpenDataDir(dir, v)
+			d, err := OpenDataDir(t.Context(), dir, v, "")
 			if (err == nil) != (opened == made) {
 				t.Errorf("made with %s, opened with %s: got %v", made, opened, err)
 			}

@@ -22,6 +22,9 @@ type StartConfig struct {
 	// DataDir holds its state; made where there is none.
 	DataDir   string
 	Variables Variables
+	// RootSeal is what CheckRootSeal returned, or "" for what the directory was
+	// made with.
+	RootSeal string
 	// Network is auto, isolated or loopback.
 	Network string
 	// IngressAddr and JumpboxAddr are where it listens on the host; port 0
@@ -34,6 +37,7 @@ type StartConfig struct {
 // Running is an estate that this process started. It ends with this process.
 type Running struct {
 	dir    *DataDir
+	people []Credential
 	child  *vnet.Child
 	ready  chan struct{}
 	failed chan struct{} // closed when the supervisor's events end
@@ -69,7 +73,7 @@ func Start(ctx context.Context, cfg StartConfig) (*Running, error) {
 	for _, limit := range driver.Limits {
 		cfg.Progress(control.Event{Time: time.Now(), Text: "  not enforced: " + limit})
 	}
-	dir, err := OpenDataDir(cfg.DataDir, cfg.Variables)
+	dir, err := OpenDataDir(ctx, cfg.DataDir, cfg.Variables, cfg.RootSeal)
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +120,11 @@ func (r *Running) launch(cfg StartConfig, driver vnet.Driver) error {
 		return err
 	}
 	files = append(files, w)
+	if err := keep(r.dir.RootFile()); err != nil {
+		_ = events.Close()
+		return err
+	}
+	r.people = credentials(NamesFor(cfg.Variables), r.dir)
 	r.child, err = vnet.Reexec(context.Background(), vnet.ReexecConfig{
 		Driver: driver, Args: []string{"supervise", "--data-dir", r.dir.Path, "--driver", string(driver)},
 		Dir: "/", Stderr: os.Stderr, Files: files,
@@ -206,6 +215,9 @@ func (r *Running) Ended() <-chan error { return r.ended }
 
 // Control is the way to talk to the estate.
 func (r *Running) Control() *control.Client { return control.NewClient(r.dir.Socket()) }
+
+// Credentials are the demo users' sign-ins.
+func (r *Running) Credentials() []Credential { return r.people }
 
 // PID is the supervisor's process id.
 func (r *Running) PID() int { return r.child.Pid() }

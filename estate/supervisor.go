@@ -32,6 +32,7 @@ const (
 	jumpboxFD
 	controlFD
 	eventsFD // where progress goes
+	rootFD   // the root key, to be read once
 )
 
 // shutdownGrace bounds an orderly end.
@@ -82,7 +83,11 @@ func Supervise(ctx context.Context, dataDir, driver string) error {
 
 func supervise(ctx context.Context, dataDir, driver string, events *eventWriter) error {
 	defer TuneProcess()()
-	dir, err := Adopt(dataDir, os.NewFile(lockFD, "lock"))
+	variables, ok := SavedVariables(dataDir)
+	if !ok {
+		return fmt.Errorf("%w: %s", ErrOther, dataDir)
+	}
+	dir, err := Adopt(dataDir, os.NewFile(lockFD, "lock"), os.NewFile(rootFD, "root key"))
 	if err != nil {
 		return err
 	}
@@ -99,7 +104,6 @@ func supervise(ctx context.Context, dataDir, driver string, events *eventWriter)
 	if err != nil {
 		return err
 	}
-	variables, _ := SavedVariables(dataDir)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := &supervisor{began: time.Now(), ingress: ingress, jumpbox: jumpbox, events: events, stop: cancel,

@@ -1,6 +1,7 @@
 package estate
 
 import (
+	"context"
 	"fmt"
 
 	"verdant/azure/entra"
@@ -42,14 +43,14 @@ func credentials(n Names, dir *DataDir) []Credential {
 }
 
 // Credentials are the demo users' sign-ins of the estate in a data directory,
-// for whoever may read its root key.
-func Credentials(dataDir string) ([]Credential, error) {
+// for whoever may open its root key. seal is as for OpenDataDir.
+func Credentials(ctx context.Context, dataDir, seal string) ([]Credential, error) {
 	variables, ok := SavedVariables(dataDir)
 	if !ok {
 		return nil, fmt.Errorf("%w: %s holds no estate", ErrOther, dataDir)
 	}
 	d := &DataDir{Path: dataDir}
-	if err := d.load(variables); err != nil {
+	if err := d.load(ctx, variables, seal); err != nil {
 		return nil, err
 	}
 	return credentials(NamesFor(variables), d), nil

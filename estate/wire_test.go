@@ -43,7 +43,7 @@ func newWire(t *testing.T, custody string) *wire {
 	t.Helper()
 	v := DefaultVariables()
 	v.KeyCustody, v.LogAnalytics = custody, false
-	dir, err := OpenDataDir(filepath.Join(t.TempDir(), "estate"), v)
+	dir, err := OpenDataDir(t.Context(), filepath.Join(t.TempDir(), "estate"), v, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func newRootCommand() *cobra.Command {
 		return usagef("%w; `%s --help` lists the flags", err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		newUpCommand(), newDemoCommand(), newStatusCommand(), newDownCommand(), newLogsCommand(),
+		newUpCommand(), newResealCommand(), newDemoCommand(), newStatusCommand(), newDownCommand(), newLogsCommand(),
 		newCertCommand(), newExecCommand(), newRestCommand(), newQueryCommand(), newKQLCommand(),
 		newBenchCommand(), newVaultCommand(), newAuditCommand(), newJumpboxCommand(), newCertLogicCommand(), newRulesCommand(),
 	)

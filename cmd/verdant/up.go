@@ -27,6 +27,7 @@ type upFlags struct {
 	jumpbox string
 	detach  bool
 	hsm     string
+	seal    string
 }
 
 func newUpCommand() *cobra.Command {
@@ -51,6 +52,7 @@ func newUpCommand() *cobra.Command {
 	cmd.Flags().StringVar(&flags.ingress, "ingress-addr", "127.0.0.1:8443", "where the ingress listens on the host")
 	cmd.Flags().StringVar(&flags.jumpbox, "jumpbox-addr", "127.0.0.1:2222", "where the jump-box listens on the host")
 	cmd.Flags().StringVar(&flags.hsm, "hsm", "", "PKCS #11 URI of the token for the vaults' keys: pkcs11:token=LABEL?module-path=FILE&pin-source=FILE")
+	cmd.Flags().StringVar(&flags.seal, "root-seal", "", "what seals the root key: file, passphrase:FILE, pkcs11:token=LABEL?module-path=FILE&pin-source=FILE (default as the data directory was made, at first file)")
 	cmd.Flags().BoolVar(&flags.detach, "detach", false, "return when the estate is ready and leave it running")
 	return cmd
 }
@@ -89,6 +91,12 @@ func (f upFlags) config() (estate.StartConfig, error) {
 			return cfg, usagef("--hsm: %w", err)
 		}
 	}
+	if f.seal != "" {
+		var err error
+		if cfg.RootSeal, err = estate.CheckRootSeal(f.seal); err != nil {
+			return cfg, usagef("--root-seal: %w", err)
+		}
+	}
 	return cfg, nil
 }
 
@@ -114,7 +122,7 @@ func up(ctx context.Context, flags upFlags) error {
 		}
 		return err
 	}
-	if err := flags.welcome(ctx, running.Control()); err != nil {
+	if err := flags.welcome(ctx, running.Control(), running.Credentials()); err != nil {
 		return errors.Join(err, running.Stop())
 	}
 	select {
@@ -127,16 +135,12 @@ func up(ctx context.Context, flags upFlags) error {
 }
 
 // welcome prints where to go and as whom.
-func (f upFlags) welcome(ctx context.Context, client *control.Client) error {
+func (f upFlags) welcome(ctx context.Context, client *control.Client, people []estate.Credential) error {
 	s, err := client.Summary(ctx)
 	if err != nil {
 		return err
 	}
 	dataDir, err := filepath.Abs(f.session.dataDir)
-	if err != nil {
-		return err
-	}
-	people, err := estate.Credentials(dataDir)
 	if err != nil {
 		return err
 	}
@@ -173,8 +177,12 @@ func (f upFlags) welcome(ctx context.Context, client *control.Client) error {
 // detach starts `verdant up` in a session of its own and returns when it is
 // ready.
 func detach(ctx context.Context, flags upFlags) error {
-	if _, err := flags.config(); err != nil {
+	cfg, err := flags.config()
+	if err != nil {
 		return err
+	}
+	if strings.HasPrefix(cfg.RootSeal, "passphrase:/dev/") {
+		return usagef("--root-seal %s: with --detach the passphrase must be in a file, as two processes read it", cfg.RootSeal)
 	}
 	dir, err := filepath.Abs(flags.session.dataDir)
 	if err != nil {
@@ -197,6 +205,9 @@ func detach(ctx context.Context, flags upFlags) error {
 	if flags.hsm != "" {
 		args = append(args, "--hsm", flags.hsm)
 	}
+	if flags.seal != "" {
+		args = append(args, "--root-seal", flags.seal)
+	}
 	child := exec.Command(exe, args...)
 	child.Stderr = output // progress and complaints; what it says when ready is said here
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -215,7 +226,11 @@ func detach(ctx context.Context, flags upFlags) error {
 		_, _ = io.Copy(os.Stderr, progress)
 		status, err := client.Summary(ctx)
 		if err == nil && status.Ready && status.Parent == child.Process.Pid {
-			return flags.welcome(ctx, client)
+			people, err := estate.Credentials(ctx, dir, cfg.RootSeal)
+			if err != nil {
+				return err
+			}
+			return flags.welcome(ctx, client, people)
 		}
 		select {
 		case <-ctx.Done():

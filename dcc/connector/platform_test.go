@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -118,11 +119,12 @@ func TestThePodsConnectorIsMadeOfWhatTheVaultHolds(t *testing.T) {
 		return new(net.Dialer).DialContext(ctx, network, vs.Listener.Addr().String())
 	}}
 	defer tr.CloseIdleConnections()
-	p, err := client.New(client.Config{VaultURL: "https://kv.vault.azure.net"}, client.WithCredential(anyToken{}), client.WithHTTPClient(&http.Client{Transport: tr}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	// Each opening is that of a new pod, which has nothing cached.
 	open := func() (*Connector, error) {
+		p, err := client.New(client.Config{VaultURL: "https://kv.vault.azure.net"}, client.WithCredential(anyToken{}), client.WithHTTPClient(&http.Client{Transport: tr}))
+		if err != nil {
+			t.Fatal(err)
+		}
 		props, err := p.Properties(t.Context(), slog.New(slog.DiscardHandler), PropertyNames(true)...)
 		if err != nil {
 			return nil, err
@@ -148,6 +150,7 @@ func TestThePodsConnectorIsMadeOfWhatTheVaultHolds(t *testing.T) {
 	if err := con.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("another gateway: got %v", err)
 	}
+	secrets, certs := v.secrets, v.certs
 	for name, breakIt := range map[string]func(){
 		"a trust store under another password": func() { v.secrets["dgc-gateway-connector-tlstruststore-password"] = "three" },
 		"a trust store that is none":           func() { v.secrets["tls-trust-store-content"] = "AAAA" },
@@ -155,6 +158,7 @@ func TestThePodsConnectorIsMadeOfWhatTheVaultHolds(t *testing.T) {
 		"no anchor":                            func() { delete(v.secrets, "trustanchor-content") },
 		"no client certificate":                func() { delete(v.certs, "tls-key-store") },
 	} {
+		v.secrets, v.certs = maps.Clone(secrets), maps.Clone(certs)
 		breakIt()
 		if _, err := open(); err == nil || strings.Contains(err.Error(), "three") {
 			t.Errorf("%s: got %v", name, err)

@@ -387,9 +387,22 @@ func pipeOf(content []byte) (*os.File, error) {
 	return r, nil
 }
 
-// residentBytes is the resident memory of a process.
-func residentBytes(pid int) int64 {
-	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+// memoryBytes is what a process takes of the machine's memory: its proportional
+// set size, in which a page that several processes share, such as the binary's
+// own, is counted once over all of them. Where the kernel does not tell it, it
+// is the resident set size, which counts such a page for each.
+func memoryBytes(pid int) int64 {
+	dir := "/proc/" + strconv.Itoa(pid)
+	if raw, err := os.ReadFile(dir + "/smaps_rollup"); err == nil {
+		for line := range strings.Lines(string(raw)) {
+			if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "Pss:" {
+				if kilobytes, err := strconv.ParseInt(fields[1], 10, 64); err == nil {
+					return kilobytes << 10
+				}
+			}
+		}
+	}
+	raw, err := os.ReadFile(dir + "/statm")
 	if err != nil {
 		return 0
 	}

@@ -22,12 +22,12 @@ func (s *supervisor) Status(ctx context.Context, rows bool) (control.Status, err
 	s.mu.Unlock()
 	status.Network, status.Limits = describeDriver(s.fabric.Driver()), s.fabric.Limits()
 	status.Addresses = s.addresses()
-	status.MemoryBytes = residentBytes(os.Getpid()) + residentBytes(os.Getppid())
+	status.MemoryBytes = memoryBytes(os.Getpid()) + memoryBytes(os.Getppid())
 	for _, r := range Regions() {
 		for _, p := range s.clusters[r].status() {
 			status.Pods = append(status.Pods, p)
 			if p.PID != 0 {
-				status.MemoryBytes += residentBytes(p.PID)
+				status.MemoryBytes += memoryBytes(p.PID)
 			}
 		}
 	}

@@ -35,7 +35,8 @@ type Status struct {
 	Endpoints []Endpoint `json:"privateEndpoints"`
 	Keys      []Key      `json:"customerManagedKeys"`
 	Rows      []Row      `json:"rows"`
-	// MemoryBytes is the resident memory of supervisor and pods together.
+	// MemoryBytes is the memory of supervisor and pods together, with what they
+	// share counted once.
 	MemoryBytes int64 `json:"memoryBytes"`
 }
 

@@ -9,10 +9,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"verdant/hsm"
 	"verdant/hsm/pkcs11"
+	"verdant/hsm/tpm"
 	"verdant/internal/durable"
 )
 
@@ -21,6 +23,7 @@ const (
 	sealFile       = "file"
 	sealPassphrase = "passphrase"
 	sealPKCS11     = "pkcs11"
+	sealTPM        = "tpm"
 )
 
 // ErrRootSeal is wrapped for a root seal that is refused: not one, or not the
@@ -45,6 +48,8 @@ type sealedRoot struct {
 //	file                    nothing: the root key lies beside the data
 //	passphrase:FILE         a passphrase, the one line of FILE
 //	pkcs11:token=…?…        a key in a PKCS #11 token (RFC 7512)
+//	tpm:PATH?pcrs=0,7       the TPM 2.0 at a device or Unix socket; pcrs, which
+//	                        may be left out, are the registers it is bound to
 func CheckRootSeal(text string) (string, error) {
 	kind, where, _ := strings.Cut(text, ":")
 	switch kind {
@@ -63,8 +68,37 @@ func CheckRootSeal(text string) (string, error) {
 			return "", fmt.Errorf("%w: %w", ErrRootSeal, err)
 		}
 		return uri, nil
+	case sealTPM:
+		if _, err := parseTPM(where); err != nil {
+			return "", fmt.Errorf("%w: %w", ErrRootSeal, err)
+		}
+		return text, nil
 	}
-	return "", fmt.Errorf("%w: %.60q is none of file, passphrase:FILE, pkcs11:URI", ErrRootSeal, text)
+	return "", fmt.Errorf("%w: %.20q is none of file, passphrase:FILE, tpm:PATH, pkcs11:URI", ErrRootSeal, text)
+}
+
+// parseTPM reads PATH or PATH?pcrs=0,7.
+func parseTPM(where string) (tpm.Seal, error) {
+	path, query, bound := strings.Cut(where, "?")
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		return tpm.Seal{}, errors.New("tpm: needs the absolute path of a device or socket, as tpm:/dev/tpmrm0")
+	}
+	s := tpm.Seal{Path: path}
+	if !bound {
+		return s, nil
+	}
+	list, ok := strings.CutPrefix(query, "pcrs=")
+	if !ok {
+		return s, errors.New("tpm: after the path there may be ?pcrs= and numbers of registers, as tpm:/dev/tpmrm0?pcrs=0,7")
+	}
+	for text := range strings.SplitSeq(list, ",") {
+		n, err := strconv.ParseUint(text, 10, 8)
+		if err != nil {
+			return s, fmt.Errorf("tpm: %.10q is no number of a register", text)
+		}
+		s.PCRs = append(s.PCRs, uint(n))
+	}
+	return s, tpm.CheckPCRs(s.PCRs)
 }
 
 // openRootSeal returns what seals the root key in file. Close ends the processes
@@ -80,6 +114,9 @@ func openRootSeal(ctx context.Context, file, seal string) (s hsm.RootSeal, close
 			return nil, nil, err
 		}
 		return hsm.PassphraseSeal{Read: func() ([]byte, error) { return readPassphrase(where) }}, none, nil
+	case sealTPM:
+		s, err := parseTPM(where)
+		return s, none, err
 	case sealPKCS11:
 		cfg, err := pkcs11.ParseURI(seal)
 		if err != nil {

@@ -138,7 +138,7 @@ func TestAPassphraseThatOthersCanReadOrThatLiesBesideTheDataIsRefused(t *testing
 }
 
 func TestARootSealIsReadExactly(t *testing.T) {
-	for _, text := range []string{"", "File", "file:", "file:/x", "passphrase", "passphrase:x", "passphrase:/a/../b", "passphrase:secret words", "pkcs11:token=a", "tpm3:/x"} {
+	for _, text := range []string{"", "File", "file:", "file:/x", "passphrase", "passphrase:x", "passphrase:/a/../b", "passphrase:secret words", "pkcs11:token=a", "tpm3:/x", "tpm:", "tpm:tpm0", "tpm:/dev/tpm0?", "tpm:/dev/tpm0?pcrs=", "tpm:/dev/tpm0?pcrs=24", "tpm:/dev/tpm0?pcrs=1,1"} {
 		if got, err := CheckRootSeal(text); !errors.Is(err, ErrRootSeal) {
 			t.Errorf("%q is accepted as %q", text, got)
 		}

@@ -52,7 +52,7 @@ func newUpCommand() *cobra.Command {
 	cmd.Flags().StringVar(&flags.ingress, "ingress-addr", "127.0.0.1:8443", "where the ingress listens on the host")
 	cmd.Flags().StringVar(&flags.jumpbox, "jumpbox-addr", "127.0.0.1:2222", "where the jump-box listens on the host")
 	cmd.Flags().StringVar(&flags.hsm, "hsm", "", "PKCS #11 URI of the token for the vaults' keys: pkcs11:token=LABEL?module-path=FILE&pin-source=FILE")
-	cmd.Flags().StringVar(&flags.seal, "root-seal", "", "what seals the root key: file, passphrase:FILE, pkcs11:token=LABEL?module-path=FILE&pin-source=FILE (default as the data directory was made, at first file)")
+	cmd.Flags().StringVar(&flags.seal, "root-seal", "", "what seals the root key: file, passphrase:FILE, tpm:/dev/tpmrm0?pcrs=7, pkcs11:token=LABEL?module-path=FILE&pin-source=FILE (default as the data directory was made, at first file)")
 	cmd.Flags().BoolVar(&flags.detach, "detach", false, "return when the estate is ready and leave it running")
 	return cmd
 }

@@ -4,17 +4,25 @@ package test
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"verdant/hsm"
 	"verdant/hsm/hsmtest"
 )
 
@@ -37,6 +45,7 @@ func TestTheVaultsKeysAreInAPKCS11Token(t *testing.T) {
 			t.Errorf("--hsm %s: exit code %d, want 2 and no PIN in\n%s", uri, exitCode(err), out)
 		}
 	}
+	known := bringKnownKey(t, s)
 	uri := "pkcs11:token=verdant%20test?module-path=" + s.Module + "&pin-source=" + s.PINFile
 	if out, err := up("--hsm", uri); err != nil {
 		t.Fatalf("up: %v\n%s", err, out)
@@ -65,6 +74,10 @@ func TestTheVaultsKeysAreInAPKCS11Token(t *testing.T) {
 	if err := issue(); err != nil {
 		t.Fatal(err)
 	}
+	if out, err := e.try("rest", "GET", "https://eudcc-ie-kv-g1.vault.azure.net/keys/mysql-encryption-key/attestation?api-version=2025-07-01"); err != nil || !strings.Contains(out, "publicKeyAttestation") {
+		t.Fatalf("sign with the known key: %v\n%s", err, out)
+	}
+	known.search(t, e.dataDir, status)
 	if err := syscall.Kill(signer, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +100,90 @@ func TestTheVaultsKeysAreInAPKCS11Token(t *testing.T) {
 	if err := issue(); err != nil {
 		t.Errorf("after the next start: %v", err)
 	}
+}
+
+// knownKey is a key of the estate's whose bytes the test knows: it was brought
+// into the token by another program, under the id of the key with which
+// Ireland's vault attests, so that the vault finds it and takes it for its own.
+type knownKey struct{ public, private [][]byte }
+
+func bringKnownKey(t *testing.T, s hsmtest.SoftHSM) knownKey {
+	t.Helper()
+	rk, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(rk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Import(t, file, hex.EncodeToString([]byte(hsm.LabelID("key vault eudcc-ie-kv-g1 attestation"))))
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	both := func(number *big.Int) [][]byte { // as it is written, and as big numbers lie in memory
+		b := number.Bytes()[32:56]
+		reversed := bytes.Clone(b)
+		slices.Reverse(reversed)
+		return [][]byte{b, reversed}
+	}
+	return knownKey{both(rk.N), slices.Concat(both(rk.D), both(rk.Primes[0]), both(rk.Primes[1]))}
+}
+
+// search looks for the key in the memory of the supervisor and of every pod,
+// and in every file of the data directory. That the supervisor has the public
+// key, which it publishes, shows that the search finds what is there.
+func (k knownKey) search(t *testing.T, dataDir string, status estateStatus) {
+	t.Helper()
+	public := 0
+	for _, pid := range status.pids() {
+		memory := memoryOf(t, pid)
+		for _, needle := range k.private {
+			if bytes.Contains(memory, needle) {
+				t.Errorf("the memory of process %d holds a part of a private key", pid)
+			}
+		}
+		if pid == status.PID {
+			for _, needle := range k.public {
+				public += bytes.Count(memory, needle)
+			}
+		}
+	}
+	if public == 0 {
+		t.Error("the search does not find the public key in the memory of the process that publishes it")
+	}
+	for _, needle := range k.private {
+		searchFiles(t, dataDir, needle)
+	}
+}
+
+// memoryOf is what can be read of a process's memory.
+func memoryOf(t *testing.T, pid int) (all []byte) {
+	t.Helper()
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatalf("read the memory of process %d: %v", pid, err)
+	}
+	defer mem.Close()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(maps)) {
+		var from, to int64
+		var mode string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil || mode[0] != 'r' || strings.Contains(line, " /") {
+			continue // files are searched as files
+		}
+		part := make([]byte, to-from)
+		n, _ := mem.ReadAt(part, from) // [vvar] and the like cannot be read
+		all = append(all, part[:n]...)
+	}
+	return all
 }
 
 // signerOf is the supervisor's child that runs `verdant signer`. One that was
@@ -123,7 +220,7 @@ func searchFiles(t *testing.T, dir string, secret []byte) {
 		}
 		raw, err := os.ReadFile(path)
 		if bytes.Contains(raw, secret) {
-			t.Errorf("%s holds the PIN", path)
+			t.Errorf("%s holds a secret of the token", path)
 		}
 		return err
 	})

@@ -148,6 +148,9 @@ func (c *ReplicaConfig) database(ctx context.Context) (*sql.DB, error) {
 // RunReplica serves until ctx ends. ready is called with the address when the
 // replica answers.
 func RunReplica(ctx context.Context, c ReplicaConfig, ready func(net.Addr)) (err error) {
+	if err := checkFIPS(); err != nil {
+		return err
+	}
 	keys, err := c.keys(ctx)
 	if err != nil {
 		return err

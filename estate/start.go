@@ -3,6 +3,7 @@ package estate
 import (
 	"bufio"
 	"context"
+	"crypto/fips140"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,11 +60,24 @@ func CheckHostAddress(addr string) error {
 	return nil
 }
 
+// ErrFIPS is returned where GODEBUG=fips140=only forbids what an estate needs.
+var ErrFIPS = errors.New("GODEBUG=fips140=only forbids what an estate needs (passwords by Argon2id, OAEP and thumbprints with SHA-1, databases encrypted by Adiantum); use GODEBUG=fips140=on, with which everything that the FIPS 140-3 module offers is done by it")
+
+func checkFIPS() error {
+	if fips140.Enforced() {
+		return ErrFIPS
+	}
+	return nil
+}
+
 // Start opens the data directory and the host's listeners, and starts the
 // supervisor behind them. It returns while the estate is coming up.
 func Start(ctx context.Context, cfg StartConfig) (*Running, error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(control.Event) {}
+	}
+	if err := checkFIPS(); err != nil {
+		return nil, err
 	}
 	driver, err := vnet.Choose(ctx, cfg.Network)
 	if err != nil {

@@ -2,6 +2,7 @@ package estate
 
 import (
 	"context"
+	"crypto/fips140"
 	"encoding/json"
 	"net"
 	"os"
@@ -22,6 +23,7 @@ func (s *supervisor) Status(ctx context.Context, rows bool) (control.Status, err
 	s.mu.Unlock()
 	status.Network, status.Limits = describeDriver(s.fabric.Driver()), s.fabric.Limits()
 	status.Addresses = s.addresses()
+	status.FIPS140 = fips140.Enabled()
 	status.MemoryBytes = memoryBytes(os.Getpid()) + memoryBytes(os.Getppid())
 	for _, r := range Regions() {
 		for _, p := range s.clusters[r].status() {

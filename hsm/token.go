@@ -15,6 +15,7 @@ package hsm
 import (
 	"context"
 	"crypto"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -171,6 +172,8 @@ type KeySpec struct {
 // Check refuses, with ErrSpec, a key that no token makes.
 func (s KeySpec) Check() error {
 	switch {
+	case s.Curve == P256K && fips140.Enforced():
+		return fmt.Errorf("%w: FIPS 140-3 has no curve P-256K, and GODEBUG=fips140=only allows nothing else", ErrSpec)
 	case s.Type == RSA && (s.Bits == 2048 || s.Bits == 3072 || s.Bits == 4096) && s.Curve == "":
 	case s.Type == EC && s.Bits == 0 && (s.Curve == P256K || s.Curve.elliptic() != nil):
 	case s.Type == Oct && (s.Bits == 128 || s.Bits == 192 || s.Bits == 256) && s.Curve == "":

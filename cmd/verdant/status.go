@@ -53,6 +53,11 @@ func printStatus(w io.Writer, s control.Status) error {
 	for _, limit := range s.Limits {
 		fmt.Fprintf(tw, "\tnot enforced: %s\n", limit)
 	}
+	module := "off"
+	if s.FIPS140 {
+		module = "on"
+	}
+	fmt.Fprintf(tw, "crypto\tFIPS 140-3 module: %s\n", module)
 	fmt.Fprintf(tw, "memory\t%d MB\n", s.MemoryBytes>>20)
 	fmt.Fprintln(tw, "\nREACHABLE FROM THE HOST\t")
 	for _, a := range s.Addresses {

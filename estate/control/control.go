@@ -38,6 +38,8 @@ type Status struct {
 	// MemoryBytes is the memory of supervisor and pods together, with what they
 	// share counted once.
 	MemoryBytes int64 `json:"memoryBytes"`
+	// FIPS140 is whether Go's FIPS 140-3 module is on.
+	FIPS140 bool `json:"fips140"`
 }
 
 // Address is a name that the host may reach.

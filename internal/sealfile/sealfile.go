@@ -15,7 +15,6 @@ package sealfile
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -60,36 +59,30 @@ func NewBox(key [32]byte) Box {
 	if err != nil {
 		panic("aes refuses a 32-byte key: " + err.Error()) // cannot happen: the length is in the type
 	}
-	aead, err := cipher.NewGCM(block)
+	aead, err := cipher.NewGCMWithRandomNonce(block) // the nonce is in front of what it seals
 	if err != nil {
 		panic("gcm refuses aes: " + err.Error()) // cannot happen: the block size is 16
 	}
 	return Box{aead}
 }
 
-func (b Box) overhead() int { return len(magic) + b.aead.NonceSize() + b.aead.Overhead() }
+func (b Box) overhead() int { return len(magic) + b.aead.Overhead() }
 
 // Seal encrypts what shall be kept under name.
 func (b Box) Seal(name string, data []byte) ([]byte, error) {
 	if len(data) > maxSize {
 		return nil, fmt.Errorf("seal %s: %w", name, ErrTooLarge)
 	}
-	sealed := make([]byte, len(magic)+b.aead.NonceSize(), len(data)+b.overhead())
-	copy(sealed, magic)
-	nonce := sealed[len(magic):]
-	if _, err := rand.Read(nonce); err != nil {
-		return nil, fmt.Errorf("seal %s: %w", name, err)
-	}
-	return b.aead.Seal(sealed, nonce, data, associated(name)), nil
+	sealed := append(make([]byte, 0, len(data)+b.overhead()), magic...)
+	return b.aead.Seal(sealed, nil, data, associated(name)), nil
 }
 
 // Open decrypts what was kept under name, or returns ErrSeal.
 func (b Box) Open(name string, sealed []byte) ([]byte, error) {
-	n := len(magic) + b.aead.NonceSize()
 	if len(sealed) < b.overhead() || string(sealed[:len(magic)]) != magic {
 		return nil, fmt.Errorf("open sealed %s: %w", name, ErrSeal)
 	}
-	data, err := b.aead.Open(nil, sealed[len(magic):n], sealed[n:], associated(name))
+	data, err := b.aead.Open(nil, nil, sealed[len(magic):], associated(name))
 	if err != nil {
 		return nil, fmt.Errorf("open sealed %s: %w", name, ErrSeal)
 	}

@@ -126,7 +126,7 @@ func layout(entries [partCount]uint64) *filter {
 			inShard = 0
 		}
 	}
-	f.slots = inHugePages(make([]byte, slotBytes(total)))
+	f.slots = make([]byte, slotBytes(total))
 	return f
 }
 

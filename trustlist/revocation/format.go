@@ -155,7 +155,7 @@ type body struct {
 
 func readBody(r io.Reader, h header) (body, error) {
 	c := &checked{r: r, sum: sha256.New()}
-	f := &filter{shards: make([]shard, 0, h.shards), slots: inHugePages(make([]byte, h.slots))}
+	f := &filter{shards: make([]shard, 0, h.shards), slots: make([]byte, h.slots)}
 	b := body{filter: f, fences: make([]uint32, 0, h.pages()), batches: make([]batch, 0, h.batches)}
 	c.read(f.shardOf[:])
 	c.each(h.shards, shardSize, func(raw []byte) { f.shards = append(f.shards, parseShard(raw)) })
@@ -180,6 +180,7 @@ func readBody(r io.Reader, h header) (body, error) {
 	case h.entries > 0 && !f.consistent():
 		return b, fmt.Errorf("%w: the parts of its filter do not fit together", ErrDamaged)
 	}
+	inHugePages(f.slots)
 	return b, nil
 }
 

@@ -14,6 +14,10 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/keyvault/azcertificates"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 	"software.sslmate.com/src/go-pkcs12"
 
 	"verdant/azure/client"
@@ -197,41 +201,40 @@ func list(ctx context.Context, v *client.Vault, o object) (all []kept, err error
 	}
 	switch o.Type {
 	case typeSecret:
-		for pages := v.Secrets().NewListSecretPropertiesVersionsPager(o.Name, nil); pages.More(); {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				return nil, err
-			}
+		err = eachPage(ctx, v.Secrets().NewListSecretPropertiesVersionsPager(o.Name, nil), func(page azsecrets.ListSecretPropertiesVersionsResponse) {
 			for _, i := range page.Value {
 				if i.ID != nil && i.Attributes != nil {
 					keep(i.ID.Version(), i.Attributes.Enabled, i.Attributes.Created)
 				}
 			}
-		}
+		})
 	case typeKey:
-		for pages := v.Keys().NewListKeyPropertiesVersionsPager(o.Name, nil); pages.More(); {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				return nil, err
-			}
+		err = eachPage(ctx, v.Keys().NewListKeyPropertiesVersionsPager(o.Name, nil), func(page azkeys.ListKeyPropertiesVersionsResponse) {
 			for _, i := range page.Value {
 				if i.KID != nil && i.Attributes != nil {
 					keep(i.KID.Version(), i.Attributes.Enabled, i.Attributes.Created)
 				}
 			}
-		}
+		})
 	case typeCert:
-		for pages := v.Certificates().NewListCertificateVersionsPager(o.Name, nil); pages.More(); {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				return nil, err
-			}
+		err = eachPage(ctx, v.Certificates().NewListCertificateVersionsPager(o.Name, nil), func(page azcertificates.ListCertificateVersionsResponse) {
 			for _, i := range page.Value {
 				if i.ID != nil && i.Attributes != nil {
 					keep(i.ID.Version(), i.Attributes.Enabled, i.Attributes.Created)
 				}
 			}
-		}
+		})
 	}
-	return all, nil
+	return all, err
+}
+
+func eachPage[T any](ctx context.Context, pages *runtime.Pager[T], fn func(T)) error {
+	for pages.More() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return err
+		}
+		fn(page)
+	}
+	return nil
 }

@@ -3,8 +3,8 @@ package verifier
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"log/slog"
 
 	"verdant/azure/client"
 	"verdant/dcc/connector"
@@ -13,44 +13,24 @@ import (
 )
 
 // Run serves the verifier service in a pod as its environment describes it,
-// until ctx ends: DGC_GATEWAY_ENDPOINT, the connector's items in the region's
-// vault, the database verifier-service.
+// until ctx ends: what connector.Serve reads, and the database
+// verifier-service.
 func Run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
-	p, err := client.FromEnv(getenv)
-	if err != nil {
-		return err
-	}
-	log := p.Logger(stdout)
-	return podserve.Run(ctx, getenv("LISTEN_ADDR"), func(ctx context.Context) (podserve.Service, error) {
-		props, err := p.Properties(ctx, log, connector.PropertyNames(false)...)
-		if err != nil {
-			return podserve.Service{}, err
-		}
-		s, err := open(ctx, p, connector.Options{Gateway: getenv("DGC_GATEWAY_ENDPOINT"), Properties: props, Log: log}, Deps{Log: log})
-		if err != nil {
-			return podserve.Service{}, err
-		}
-		handler, err := s.Handler()
-		if err != nil {
-			return podserve.Service{}, errors.Join(err, s.store.db.Close())
-		}
-		return podserve.Service{Handler: handler, Close: s.store.db.Close,
-			Background: []lifecycle.Task{{Name: "follow the trust list", Run: s.Run}, {Name: "refresh properties", Run: props.Run}}}, nil
-	}, func() { log.Info("verifier service is ready") })
+	return connector.Serve(ctx, getenv, stdout, "verifier service is ready", open)
 }
 
-func open(ctx context.Context, p *client.Platform, o connector.Options, deps Deps) (*Server, error) {
-	con, err := connector.Open(ctx, p, o)
+func open(ctx context.Context, p *client.Platform, con *connector.Connector, log *slog.Logger) (podserve.Service, error) {
+	db, err := p.OpenDB(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("gateway connector: %w", err)
+		return podserve.Service{}, err
 	}
-	deps.Source, deps.Rules = con, con
-	if deps.DB, err = p.OpenDB(ctx); err != nil {
-		return nil, err
-	}
-	s, err := New(ctx, Config{}, deps)
+	s, err := New(ctx, Config{}, Deps{Source: con, Rules: con, DB: db, Log: log})
 	if err != nil {
-		return nil, errors.Join(err, deps.DB.Close())
+		return podserve.Service{}, errors.Join(err, db.Close())
 	}
-	return s, nil
+	handler, err := s.Handler()
+	if err != nil {
+		return podserve.Service{}, errors.Join(err, db.Close())
+	}
+	return podserve.Service{Handler: handler, Close: db.Close, Background: []lifecycle.Task{{Name: "follow the trust list", Run: s.Run}}}, nil
 }
